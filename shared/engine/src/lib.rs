@@ -1,0 +1,3 @@
+//! The steps of an invocation, and the ports they need.
+
+pub mod ports;

@@ -1,0 +1,184 @@
+//! Buckets and objects in memory. One mutex over the whole map makes every conditional write atomic; bodies are
+//! shared, so nothing large is copied under it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use s3s::crypto::{Checksum as _, Md5};
+
+/// Bodies up to this size are kept as one piece; larger ones stay in the pieces in which they arrived.
+const COALESCE_LIMIT: usize = 1 << 20;
+
+/// A body in pieces, with the offset at which each piece ends.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Content {
+    pieces: Vec<Bytes>,
+    ends: Vec<u64>,
+}
+
+impl Content {
+    pub(crate) fn new(pieces: Vec<Bytes>) -> Self {
+        let total: usize = pieces.iter().map(Bytes::len).sum();
+        if pieces.len() > 1 && total <= COALESCE_LIMIT {
+            let mut whole = BytesMut::with_capacity(total);
+            for piece in &pieces {
+                whole.extend_from_slice(piece);
+            }
+            return Self::from_pieces(std::iter::once(whole.freeze()));
+        }
+        Self::from_pieces(pieces)
+    }
+
+    fn from_pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        let mut content = Self::default();
+        let mut end = 0;
+        for piece in pieces {
+            if !piece.is_empty() {
+                end += piece.len() as u64;
+                content.pieces.push(piece);
+                content.ends.push(end);
+            }
+        }
+        content
+    }
+
+    /// The bodies of `parts`, one behind the other, without copying them.
+    pub(crate) fn concat<'a>(parts: impl IntoIterator<Item = &'a Content>) -> Self {
+        Self::from_pieces(parts.into_iter().flat_map(|part| part.pieces.iter().cloned()))
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    pub(crate) fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
+    /// The pieces that cover `range`, cut to it; the bytes themselves are shared.
+    pub(crate) fn slice(&self, range: Range<u64>) -> Vec<Bytes> {
+        let first = self.ends.partition_point(|end| *end <= range.start);
+        let mut slices = Vec::new();
+        for (piece, end) in self.pieces.iter().zip(&self.ends).skip(first) {
+            let start = end - piece.len() as u64;
+            if start >= range.end {
+                break;
+            }
+            let from = range.start.saturating_sub(start) as usize;
+            let to = (range.end.min(*end) - start) as usize;
+            slices.push(piece.slice(from..to));
+        }
+        slices
+    }
+
+    /// The whole body as one piece; copies if it is kept in several.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        match self.pieces.as_slice() {
+            [] => Bytes::new(),
+            [one] => one.clone(),
+            many => {
+                let mut whole = BytesMut::with_capacity(self.len() as usize);
+                for piece in many {
+                    whole.extend_from_slice(piece);
+                }
+                whole.freeze()
+            }
+        }
+    }
+
+    pub(crate) fn md5(&self) -> [u8; 16] {
+        let mut md5 = Md5::new();
+        for piece in &self.pieces {
+            md5.update(piece);
+        }
+        md5.finalize()
+    }
+}
+
+/// What a client may attach to an object.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Attributes {
+    pub(crate) content_type: Option<String>,
+    pub(crate) content_encoding: Option<String>,
+    pub(crate) cache_control: Option<String>,
+    pub(crate) content_disposition: Option<String>,
+    pub(crate) metadata: Option<HashMap<String, String>>,
+    pub(crate) crc32: Option<String>,
+    pub(crate) crc32c: Option<String>,
+    pub(crate) crc64nvme: Option<String>,
+    pub(crate) sha1: Option<String>,
+    pub(crate) sha256: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) content: Content,
+    /// Without quotation marks: the MD5 of a plain put, `md5-of-md5s-N` of a multipart upload.
+    pub(crate) etag: String,
+    pub(crate) last_modified: SystemTime,
+    pub(crate) attributes: Attributes,
+}
+
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) content: Content,
+    pub(crate) md5: [u8; 16],
+}
+
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) key: String,
+    pub(crate) attributes: Attributes,
+    pub(crate) parts: BTreeMap<i32, Arc<Part>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    pub(crate) created: SystemTime,
+    /// Ordered by key, byte by byte, as ListObjectsV2 answers.
+    pub(crate) objects: BTreeMap<String, Arc<Object>>,
+    pub(crate) uploads: HashMap<String, Upload>,
+}
+
+impl Bucket {
+    pub(crate) fn new(created: SystemTime) -> Self {
+        Self { created, objects: BTreeMap::new(), uploads: HashMap::new() }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    buckets: Mutex<BTreeMap<String, Bucket>>,
+}
+
+impl Store {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Bucket>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn create_bucket(&self, name: &str, now: SystemTime) -> bool {
+        match self.lock().entry(name.to_owned()) {
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                slot.insert(Bucket::new(now));
+                true
+            }
+            std::collections::btree_map::Entry::Occupied(_) => false,
+        }
+    }
+
+    pub(crate) fn object(&self, bucket: &str, key: &str) -> Option<Arc<Object>> {
+        self.lock().get(bucket)?.objects.get(key).cloned()
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
