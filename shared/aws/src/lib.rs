@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The engine's ports on S3, DynamoDB and Lambda, and the machine's clock. The only crate with SDK types.
+//! SDK clients are built once ([`Clients`]); every SDK error becomes a `PortError` in one place (`error.rs`).
+
+mod clients;
+mod config_source;
+mod error;
+mod host;
+mod siblings;
+mod store;
+mod tasks;
+
+pub use clients::{ClientOptions, Clients, DynamoClients, REQUEST_TIME};
+pub use config_source::{ConfigLocation, ConfigSourceError, fetch_config};
+pub use host::SystemHost;
+pub use siblings::LambdaSiblings;
+pub use store::{S3Store, S3Upload};
+pub use tasks::{DynamoTasks, FieldNames, MetaContext, RetryKeys, TaskTableNames, TaskWrites};

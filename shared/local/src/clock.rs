@@ -26,7 +26,10 @@ impl Clock {
 }
 
 /// The machine's wall clock: Lambda deadlines are told in it, because the function compares them with its own.
-#[allow(clippy::disallowed_methods, reason = "the local cloud is the outside world, its clock is the machine's")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the local cloud is the outside world, its clock is the machine's"
+)]
 pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()
 }
@@ -70,12 +73,19 @@ impl Random {
 
     /// An index below `len`; zero if there is nothing to choose from.
     pub(crate) fn below(&self, len: usize) -> usize {
-        if len == 0 { 0 } else { (self.unit() * len as f64) as usize }
+        if len == 0 {
+            0
+        } else {
+            (self.unit() * len as f64) as usize
+        }
     }
 }
 
 /// An id as AWS prints request ids: a version 4 UUID.
-#[allow(clippy::disallowed_methods, reason = "request ids of the local cloud need no reproducibility")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "request ids of the local cloud need no reproducibility"
+)]
 pub(crate) fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }

@@ -8,9 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use hyper::body::{Body as _, Incoming};
-use s3s::StdError;
 use s3s::stream::{ByteStream, RemainingLength};
+use s3s::{Body, StdError};
 
 /// A line of the framing (a chunk's size with its signature, or a trailer) is shorter than this.
 const MAX_LINE: usize = 16 * 1024;
@@ -22,7 +21,10 @@ pub(crate) struct Trailers(Arc<Mutex<Vec<(String, String)>>>);
 impl Trailers {
     pub(crate) fn get(&self, name: &str) -> Option<String> {
         let trailers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        trailers.iter().find(|(trailer, _)| trailer == name).map(|(_, value)| value.clone())
+        trailers
+            .iter()
+            .find(|(trailer, _)| trailer == name)
+            .map(|(_, value)| value.clone())
     }
 
     fn push(&self, line: &str) {
@@ -51,7 +53,7 @@ enum State {
 
 /// Decodes one request body.
 pub(crate) struct AwsChunked {
-    inner: Incoming,
+    inner: Body,
     input: Bytes,
     line: Vec<u8>,
     state: State,
@@ -61,7 +63,7 @@ pub(crate) struct AwsChunked {
 
 impl AwsChunked {
     /// `length` is the decoded length, from `x-amz-decoded-content-length`.
-    pub(crate) fn new(inner: Incoming, length: u64) -> (Self, Trailers) {
+    pub(crate) fn new(inner: Body, length: u64) -> (Self, Trailers) {
         let trailers = Trailers::default();
         let body = Self {
             inner,
@@ -97,27 +99,44 @@ impl AwsChunked {
         while !self.input.is_empty() {
             match self.state {
                 State::Size => {
-                    let Some(line) = self.take_line()? else { return Ok(None) };
+                    let Some(line) = self.take_line()? else {
+                        return Ok(None);
+                    };
                     let size = chunk_size(&line).ok_or(ChunkedError::Malformed)?;
-                    self.state = if size == 0 { State::Trailer } else { State::Data(size) };
+                    self.state = if size == 0 {
+                        State::Trailer
+                    } else {
+                        State::Data(size)
+                    };
                 }
                 State::Data(left) => {
                     let len = usize::try_from(left).unwrap_or(usize::MAX).min(self.input.len());
                     let data = self.input.split_to(len);
                     let left = left - len as u64;
-                    self.state = if left == 0 { State::DataEnd } else { State::Data(left) };
-                    self.remaining = self.remaining.checked_sub(len as u64).ok_or(ChunkedError::Malformed)?;
+                    self.state = if left == 0 {
+                        State::DataEnd
+                    } else {
+                        State::Data(left)
+                    };
+                    self.remaining = self
+                        .remaining
+                        .checked_sub(len as u64)
+                        .ok_or(ChunkedError::Malformed)?;
                     return Ok(Some(data));
                 }
                 State::DataEnd => {
-                    let Some(line) = self.take_line()? else { return Ok(None) };
+                    let Some(line) = self.take_line()? else {
+                        return Ok(None);
+                    };
                     if !line.is_empty() {
                         return Err(ChunkedError::Malformed);
                     }
                     self.state = State::Size;
                 }
                 State::Trailer => {
-                    let Some(line) = self.take_line()? else { return Ok(None) };
+                    let Some(line) = self.take_line()? else {
+                        return Ok(None);
+                    };
                     if line.is_empty() {
                         self.state = State::Done;
                     } else {
@@ -148,13 +167,9 @@ impl Stream for AwsChunked {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Some(Err(Box::new(error)))),
             }
-            match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        this.input = data;
-                    }
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(Box::new(error)))),
+            match ready!(Pin::new(&mut this.inner).poll_next(cx)) {
+                Some(Ok(data)) => this.input = data,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None if matches!(this.state, State::Done | State::Trailer) && this.remaining == 0 => {
                     return Poll::Ready(None);
                 }
@@ -166,6 +181,7 @@ impl Stream for AwsChunked {
 
 impl ByteStream for AwsChunked {
     fn remaining_length(&self) -> RemainingLength {
-        usize::try_from(self.remaining).map_or_else(|_| RemainingLength::unknown(), RemainingLength::new_exact)
+        usize::try_from(self.remaining)
+            .map_or_else(|_| RemainingLength::unknown(), RemainingLength::new_exact)
     }
 }

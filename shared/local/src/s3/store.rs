@@ -2,7 +2,7 @@
 //! shared, so nothing large is copied under it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -145,7 +145,17 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(created: SystemTime) -> Self {
-        Self { created, objects: BTreeMap::new(), uploads: HashMap::new() }
+        Self {
+            created,
+            objects: BTreeMap::new(),
+            uploads: HashMap::new(),
+        }
+    }
+
+    /// The objects whose key is `key` or behind it.
+    pub(crate) fn from(&self, key: &str) -> impl Iterator<Item = (&String, &Arc<Object>)> {
+        self.objects
+            .range::<str, _>((Bound::Included(key), Bound::Unbounded))
     }
 }
 
@@ -169,6 +179,23 @@ impl Store {
         }
     }
 
+    /// Puts a plain object; `None` if there is no such bucket.
+    pub(crate) fn put(&self, bucket: &str, key: &str, body: Bytes, now: SystemTime) -> Option<()> {
+        let content = Content::new(vec![body]);
+        let etag = hex(&content.md5());
+        let object = Object {
+            content,
+            etag,
+            last_modified: now,
+            attributes: Attributes::default(),
+        };
+        self.lock()
+            .get_mut(bucket)?
+            .objects
+            .insert(key.to_owned(), Arc::new(object));
+        Some(())
+    }
+
     pub(crate) fn object(&self, bucket: &str, key: &str) -> Option<Arc<Object>> {
         self.lock().get(bucket)?.objects.get(key).cloned()
     }
@@ -176,9 +203,11 @@ impl Store {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
 }

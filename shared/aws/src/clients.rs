@@ -1,0 +1,186 @@
+//! SDK clients, built once per process, with the attempts and time-outs that the protocol counts on.
+//! The environment is read by the SDK's own chain (region, credentials, `AWS_ENDPOINT_URL` and its kin).
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_sdk_s3::config::{
+    RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient,
+};
+use aws_smithy_http_client::Builder as HttpClientBuilder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::service_config::ServiceConfigKey;
+
+/// How long one task write may take before it counts as unanswered: the "request time" of the lease arithmetic.
+pub const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// TCP and TLS handshake, every service.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Until the first byte of an answer, the sending of the body included; the attempt limits below are tighter for
+/// everything but bulk.
+const FIRST_BYTE: Duration = Duration::from_secs(30);
+/// One attempt of a small request: a lock, a receipt, a query, an invocation.
+const SMALL_ATTEMPT: Duration = Duration::from_secs(4);
+/// A small request with all its attempts: well within a lease of 30 s.
+const SMALL_OPERATION: Duration = Duration::from_secs(12);
+/// One attempt of a bulk request, a part of some MiB: enough at a megabyte a second.
+pub(crate) const BULK_ATTEMPT: Duration = Duration::from_secs(30);
+/// A bulk request with all its attempts.
+pub(crate) const BULK_OPERATION: Duration = Duration::from_secs(75);
+/// Attempts of whatever may be repeated.
+pub(crate) const ATTEMPTS: u32 = 3;
+/// Pause before the second attempt, at most; it doubles.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// Longest pause between attempts.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Idle connections are dropped before the services drop them (S3 after some twenty seconds or less): a connection
+/// that died while the sandbox was frozen would cost a task write its definite answer.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// What a root may choose about the clients.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Time-out of one task write, see [`REQUEST_TIME`].
+    pub request_time: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            request_time: REQUEST_TIME,
+        }
+    }
+}
+
+/// DynamoDB, twice: task writes are never repeated by the SDK, the rest is.
+#[derive(Debug, Clone)]
+pub struct DynamoClients {
+    /// For reads and for writes that may be repeated: three attempts.
+    pub retrying: aws_sdk_dynamodb::Client,
+    /// For task writes: one attempt, ended after the request time. The engine decides what an unanswered one means.
+    pub once: aws_sdk_dynamodb::Client,
+}
+
+/// One client of each service. Cheap to clone; all share one pool of connections.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// S3. A put whose answer was lost and that the SDK repeats ends as a failed precondition: the engine settles that
+    /// by reading.
+    pub s3: aws_sdk_s3::Client,
+    /// DynamoDB.
+    pub dynamodb: DynamoClients,
+    /// Lambda.
+    pub lambda: aws_sdk_lambda::Client,
+}
+
+impl Clients {
+    /// Clients of the environment: region, credentials and endpoints as in every AWS SDK (`AWS_REGION`,
+    /// `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`, the profile, the role).
+    pub async fn from_environment(options: ClientOptions) -> Self {
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(https_client())
+            .retry_config(standard_retry())
+            .timeout_config(small_timeouts())
+            .load()
+            .await;
+        Self::new(&config, &options)
+    }
+
+    /// Clients of a local cloud at `endpoint` (`http://127.0.0.1:1234`): fixed region `us-east-1`, fixed credentials
+    /// that open nothing, nothing of the environment.
+    pub fn at_endpoint(endpoint: impl Into<String>, options: ClientOptions) -> Self {
+        let endpoint = endpoint.into();
+        // Without TLS no root certificates are loaded, which takes longer than all the rest.
+        let http_client = if endpoint.starts_with("http://") {
+            plain_client()
+        } else {
+            https_client()
+        };
+        let credentials = Credentials::new("local", "local", None, None, "local cloud");
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .endpoint_url(endpoint)
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(http_client)
+            .retry_config(standard_retry())
+            .timeout_config(small_timeouts())
+            .build();
+        Self::new(&config, &options)
+    }
+
+    fn new(config: &SdkConfig, options: &ClientOptions) -> Self {
+        // Checksums only where the API demands one: a signed request carries the SHA-256 of its body, which S3 checks,
+        // so a CRC would be a second pass over the same bytes; and it would turn bodies into signed chunks with
+        // trailers, which not every S3 understands.
+        let s3 = aws_sdk_s3::config::Builder::from(config)
+            .force_path_style(s3_endpoint_is_overridden(config))
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .build();
+        let once = aws_sdk_dynamodb::config::Builder::from(config)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(once_timeouts(options.request_time))
+            .build();
+        Self {
+            s3: aws_sdk_s3::Client::from_conf(s3),
+            dynamodb: DynamoClients {
+                retrying: aws_sdk_dynamodb::Client::new(config),
+                once: aws_sdk_dynamodb::Client::from_conf(once),
+            },
+            lambda: aws_sdk_lambda::Client::new(config),
+        }
+    }
+}
+
+/// Bucket names as host names exist at AWS only; elsewhere they go into the path.
+fn s3_endpoint_is_overridden(config: &SdkConfig) -> bool {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build();
+    let of_service = || config.service_config()?.load_config(key.ok()?);
+    config.endpoint_url().is_some() || of_service().is_some()
+}
+
+fn standard_retry() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(ATTEMPTS)
+        .with_initial_backoff(BACKOFF)
+        .with_max_backoff(LONGEST_BACKOFF)
+}
+
+fn small_timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .read_timeout(FIRST_BYTE)
+        .operation_attempt_timeout(SMALL_ATTEMPT)
+        .operation_timeout(SMALL_OPERATION)
+        .build()
+}
+
+/// The same connect and read limits as elsewhere, so that the pool of connections stays one.
+fn once_timeouts(request_time: Duration) -> TimeoutConfig {
+    small_timeouts()
+        .to_builder()
+        .operation_attempt_timeout(request_time)
+        .operation_timeout(request_time)
+        .build()
+}
+
+/// HTTPS (and HTTP, for overridden endpoints) on rustls with ring. The number of connections is bounded by the
+/// engine's limit on requests in flight, not here.
+fn https_client() -> SharedHttpClient {
+    HttpClientBuilder::new()
+        .pool_idle_timeout(IDLE)
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https()
+}
+
+fn plain_client() -> SharedHttpClient {
+    HttpClientBuilder::new().pool_idle_timeout(IDLE).build_http()
+}

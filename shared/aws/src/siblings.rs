@@ -1,0 +1,40 @@
+//! Hand-off by the Lambda API: an asynchronous invocation of the very function, version or alias that runs.
+
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use jobmill_engine::ports::{PortResult, Siblings};
+
+use crate::error::port_error;
+
+/// Siblings of the invocation with that invoked ARN.
+#[derive(Debug, Clone)]
+pub struct LambdaSiblings {
+    client: aws_sdk_lambda::Client,
+    invoked_function_arn: String,
+}
+
+impl LambdaSiblings {
+    /// `invoked_function_arn` as the invocation received it: with its version or alias, so that a chain of hops stays
+    /// on one release.
+    pub fn new(client: aws_sdk_lambda::Client, invoked_function_arn: impl Into<String>) -> Self {
+        Self {
+            client,
+            invoked_function_arn: invoked_function_arn.into(),
+        }
+    }
+}
+
+impl Siblings for LambdaSiblings {
+    /// The SDK may repeat a call whose answer was lost: two siblings then, of which the lock lets one work.
+    async fn spawn(&self, payload: String) -> PortResult<()> {
+        self.client
+            .invoke()
+            .function_name(&self.invoked_function_arn)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(payload))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| port_error("lambda:Invoke", error))
+    }
+}

@@ -1,0 +1,711 @@
+//! The task table on DynamoDB, in the schema of sosw 0.7: tasks, retry and closed table, and the meta table.
+//! What one answer of DynamoDB says about each task is decided in the plain functions at the end.
+//!
+//! Permissions: `dynamodb:PartiQLInsert` (or `dynamodb:BatchWriteItem`), `dynamodb:PutItem` and
+//! `dynamodb:DescribeTable` on the tasks table, `dynamodb:Query` on its greenfield index,
+//! `dynamodb:ConditionCheckItem` on the retry and closed tables, `dynamodb:BatchWriteItem` on the meta table.
+
+use std::collections::{HashMap, HashSet};
+
+use aws_sdk_dynamodb::error::BuildError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, BatchStatementError, BatchStatementErrorCodeEnum, BatchStatementRequest,
+    BatchStatementResponse, BillingMode, CancellationReason, ConditionCheck, Put, PutRequest,
+    TableDescription, TransactWriteItem, WriteRequest,
+};
+use jobmill_core::task::{Greenfield, Task};
+use jobmill_engine::ports::{
+    Created, Host, InDoubt, MetaRow, PortError, PortResult, TaskTable, WriteCapacity,
+};
+
+use crate::clients::DynamoClients;
+use crate::error::{is_throttling, port_error, refused};
+use crate::host::SystemHost;
+
+/// As many items as one batch may have.
+const BATCH: usize = 25;
+
+/// sosw's `field_names`: how each attribute of a task is called in the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldNames {
+    /// Type S, partition key of the tasks and closed tables.
+    pub task_id: String,
+    /// Type S, partition key of the greenfield index and of the retry table.
+    pub labourer_id: String,
+    /// Type N, seconds since 1970.
+    pub created_at: String,
+    /// Type N, sort key of the greenfield index.
+    pub greenfield: String,
+    /// Type N, 0 for a new task.
+    pub attempts: String,
+    /// Type S, JSON text.
+    pub payload: String,
+}
+
+impl Default for FieldNames {
+    fn default() -> Self {
+        Self {
+            task_id: "task_id".to_owned(),
+            labourer_id: "labourer_id".to_owned(),
+            created_at: "created_at".to_owned(),
+            greenfield: "greenfield".to_owned(),
+            attempts: "attempts".to_owned(),
+            payload: "payload".to_owned(),
+        }
+    }
+}
+
+/// The primary key of the retry table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RetryKeys {
+    /// Partition key labourer, sort key task: sosw's (`retry_task` in `managers/task.py` deletes by both).
+    #[default]
+    LabourerAndTask,
+    /// Partition key task.
+    Task,
+}
+
+/// The tables of a sosw environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskTableNames {
+    /// `dynamo_db_config.table_name`.
+    pub tasks: String,
+    /// `dynamo_db_config.index_greenfield`.
+    pub index_greenfield: String,
+    /// `sosw_retry_tasks_table`.
+    pub retry: String,
+    /// The key of the retry table.
+    pub retry_keys: RetryKeys,
+    /// `sosw_closed_tasks_table`.
+    pub closed: String,
+    /// `dynamo_db_config.field_names`.
+    pub fields: FieldNames,
+}
+
+impl Default for TaskTableNames {
+    /// sosw's defaults.
+    fn default() -> Self {
+        Self {
+            tasks: "sosw_tasks".to_owned(),
+            index_greenfield: "sosw_tasks_greenfield".to_owned(),
+            retry: "sosw_retry_tasks".to_owned(),
+            retry_keys: RetryKeys::default(),
+            closed: "sosw_closed_tasks".to_owned(),
+            fields: FieldNames::default(),
+        }
+    }
+}
+
+/// How tasks that are not in doubt are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TaskWrites {
+    /// `BatchExecuteStatement` with `INSERT`: an item that is there already stays as it is, however late the request
+    /// arrives.
+    #[default]
+    Insert,
+    /// `BatchWriteItem`, for endpoints without PartiQL: replaces what is there. Safe only if every request lands or
+    /// dies within the request time.
+    Overwrite,
+}
+
+/// What the meta rows of one invocation have in common (sosw's `MetaHandler`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetaContext {
+    /// The meta table, `sosw_tasks_meta` in sosw.
+    pub table: String,
+    /// The function's name.
+    pub author: String,
+    /// The request id.
+    pub invocation_id: String,
+    /// The log stream.
+    pub log_stream_name: String,
+}
+
+/// The task table of one sosw environment.
+#[derive(Debug, Clone)]
+pub struct DynamoTasks {
+    clients: DynamoClients,
+    names: TaskTableNames,
+    writes: TaskWrites,
+    insert: String,
+    meta: Option<MetaContext>,
+}
+
+impl DynamoTasks {
+    /// Without meta rows.
+    pub fn new(clients: DynamoClients, names: TaskTableNames, writes: TaskWrites) -> Self {
+        let insert = insert_statement(&names);
+        Self {
+            clients,
+            names,
+            writes,
+            insert,
+            meta: None,
+        }
+    }
+
+    /// Writes meta rows too.
+    pub fn with_meta(self, meta: MetaContext) -> Self {
+        Self {
+            meta: Some(meta),
+            ..self
+        }
+    }
+
+    async fn insert(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
+        const OPERATION: &str = "dynamodb:BatchExecuteStatement";
+        let statements = tasks
+            .iter()
+            .map(|task| {
+                let values = attributes(&self.names.fields, task)
+                    .map(|(_, value)| value)
+                    .to_vec();
+                BatchStatementRequest::builder()
+                    .statement(&self.insert)
+                    .set_parameters(Some(values))
+                    .build()
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unbuildable(OPERATION, &error))?;
+        let answer = self
+            .clients
+            .once
+            .batch_execute_statement()
+            .set_statements(Some(statements))
+            .send()
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        let mut answers = answer.responses.unwrap_or_default().into_iter();
+        Ok(tasks.iter().map(|_| judge_statement(answers.next())).collect())
+    }
+
+    async fn overwrite(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
+        const OPERATION: &str = "dynamodb:BatchWriteItem";
+        let requests = tasks
+            .iter()
+            .map(|task| put_request(self.item(task)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unbuildable(OPERATION, &error))?;
+        let answer = self
+            .clients
+            .once
+            .batch_write_item()
+            .request_items(&self.names.tasks, requests)
+            .send()
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        // Compared by id alone, whatever name (or ARN) the table goes by in the answer.
+        let unprocessed = answer.unprocessed_items.unwrap_or_default();
+        let unprocessed: HashSet<&String> = unprocessed
+            .values()
+            .flatten()
+            .filter_map(|request| {
+                request
+                    .put_request()?
+                    .item()
+                    .get(&self.names.fields.task_id)?
+                    .as_s()
+                    .ok()
+            })
+            .collect();
+        let judge = |task: &Task| match unprocessed.contains(&task.task_id) {
+            true => Created::Throttled,
+            false => Created::Now,
+        };
+        Ok(tasks.iter().map(judge).collect())
+    }
+
+    /// The item of a task.
+    fn item(&self, task: &Task) -> HashMap<String, AttributeValue> {
+        attributes(&self.names.fields, task)
+            .into_iter()
+            .map(|(name, value)| (name.clone(), value))
+            .collect()
+    }
+
+    /// One transaction: the item is put, and stands in none of the three tables.
+    fn transaction(&self, task: &Task) -> Result<Vec<TransactWriteItem>, BuildError> {
+        let fields = &self.names.fields;
+        let id = (fields.task_id.clone(), AttributeValue::S(task.task_id.clone()));
+        let labourer = (
+            fields.labourer_id.clone(),
+            AttributeValue::S(task.labourer_id.clone()),
+        );
+        let retry_key = match self.names.retry_keys {
+            RetryKeys::LabourerAndTask => HashMap::from([labourer, id.clone()]),
+            RetryKeys::Task => HashMap::from([id.clone()]),
+        };
+        let put = Put::builder()
+            .table_name(&self.names.tasks)
+            .set_item(Some(self.item(task)))
+            .condition_expression(ABSENT)
+            .expression_attribute_names("#id", &fields.task_id)
+            .build()?;
+        let absent = |table: &str, key: HashMap<String, AttributeValue>| {
+            ConditionCheck::builder()
+                .table_name(table)
+                .set_key(Some(key))
+                .condition_expression(ABSENT)
+                .expression_attribute_names("#id", &fields.task_id)
+                .build()
+                .map(|check| TransactWriteItem::builder().condition_check(check).build())
+        };
+        Ok(vec![
+            TransactWriteItem::builder().put(put).build(),
+            absent(&self.names.retry, retry_key)?,
+            absent(&self.names.closed, HashMap::from([id]))?,
+        ])
+    }
+}
+
+impl TaskTable for DynamoTasks {
+    async fn newest_greenfield(
+        &self,
+        labourer_id: &str,
+        not_after: Greenfield,
+    ) -> PortResult<Option<Greenfield>> {
+        const OPERATION: &str = "dynamodb:Query";
+        let field = &self.names.fields.greenfield;
+        let answer = self
+            .clients
+            .retrying
+            .query()
+            .table_name(&self.names.tasks)
+            .index_name(&self.names.index_greenfield)
+            .key_condition_expression("#labourer = :labourer AND #greenfield <= :latest")
+            .expression_attribute_names("#labourer", &self.names.fields.labourer_id)
+            .expression_attribute_names("#greenfield", field)
+            .expression_attribute_values(":labourer", AttributeValue::S(labourer_id.to_owned()))
+            .expression_attribute_values(":latest", AttributeValue::N(not_after.to_string()))
+            .projection_expression("#greenfield")
+            .scan_index_forward(false)
+            .limit(1)
+            .send()
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        let Some(item) = answer.items.unwrap_or_default().pop() else {
+            return Ok(None);
+        };
+        let number = item.get(field).and_then(|value| value.as_n().ok());
+        match number.and_then(|number| Greenfield::parse(number)) {
+            Some(greenfield) => Ok(Some(greenfield)),
+            None => {
+                let message = format!("the newest task of `{labourer_id}` has no number in `{field}`");
+                Err(refused(OPERATION, "InvalidGreenfield", message))
+            }
+        }
+    }
+
+    async fn create(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
+        match self.writes {
+            _ if tasks.is_empty() => Ok(Vec::new()),
+            TaskWrites::Insert => self.insert(tasks).await,
+            TaskWrites::Overwrite => self.overwrite(tasks).await,
+        }
+    }
+
+    async fn create_in_doubt(&self, task: &Task) -> PortResult<InDoubt> {
+        let items = self
+            .transaction(task)
+            .map_err(|error| unbuildable(TRANSACT, &error))?;
+        match self
+            .clients
+            .once
+            .transact_write_items()
+            .set_transact_items(Some(items))
+            .send()
+            .await
+        {
+            Ok(_) => Ok(InDoubt::Created),
+            Err(error) => match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => judge_cancellation(
+                    cancelled.cancellation_reasons(),
+                    cancelled.message().unwrap_or_default(),
+                ),
+                _ => Err(port_error(TRANSACT, error)),
+            },
+        }
+    }
+
+    async fn write_capacity(&self) -> PortResult<WriteCapacity> {
+        const OPERATION: &str = "dynamodb:DescribeTable";
+        let answer = self
+            .clients
+            .retrying
+            .describe_table()
+            .table_name(&self.names.tasks)
+            .send()
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
+        let table = answer
+            .table
+            .ok_or_else(|| refused(OPERATION, "MissingTable", "the answer describes no table"))?;
+        Ok(capacity(&table, &self.names.index_greenfield))
+    }
+
+    async fn record_meta(&self, rows: &[MetaRow]) -> PortResult<()> {
+        const OPERATION: &str = "dynamodb:BatchWriteItem";
+        let Some(meta) = &self.meta else { return Ok(()) };
+        // A note for people, never read back by the engine: the machine's clock will do.
+        let wall_ms = SystemHost::new().wall_ms();
+        let created_at = Greenfield::from_millis(wall_ms).to_string();
+        for batch in rows.chunks(BATCH) {
+            let requests = batch
+                .iter()
+                .map(|row| put_request(meta_item(meta, row, &created_at)))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| unbuildable(OPERATION, &error))?;
+            let answer = self
+                .clients
+                .retrying
+                .batch_write_item()
+                .request_items(&meta.table, requests)
+                .send()
+                .await
+                .map_err(|error| port_error(OPERATION, error))?;
+            let left: usize = answer
+                .unprocessed_items
+                .unwrap_or_default()
+                .values()
+                .map(Vec::len)
+                .sum();
+            if left > 0 {
+                let message = format!("{left} of {} meta rows were left unwritten", batch.len());
+                return Err(PortError::Throttled {
+                    operation: OPERATION,
+                    message,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+const TRANSACT: &str = "dynamodb:TransactWriteItems";
+/// `#id` is the task id, part of each of the three keys, so it is absent exactly when the item is.
+const ABSENT: &str = "attribute_not_exists(#id)";
+
+/// The attributes of a new task, in the order of the statement's parameters.
+fn attributes<'a>(names: &'a FieldNames, task: &Task) -> [(&'a String, AttributeValue); 6] {
+    [
+        (&names.task_id, AttributeValue::S(task.task_id.clone())),
+        (&names.labourer_id, AttributeValue::S(task.labourer_id.clone())),
+        (&names.created_at, AttributeValue::N(task.created_at.clone())),
+        (&names.greenfield, AttributeValue::N(task.greenfield.to_string())),
+        (&names.attempts, AttributeValue::N("0".to_owned())),
+        (&names.payload, AttributeValue::S(task.payload.clone())),
+    ]
+}
+
+/// `INSERT INTO "table" VALUE {'task_id': ?, ...}`, in the order of [`attributes`].
+fn insert_statement(names: &TaskTableNames) -> String {
+    let FieldNames {
+        task_id,
+        labourer_id,
+        created_at,
+        greenfield,
+        attempts,
+        payload,
+    } = &names.fields;
+    let fields = [task_id, labourer_id, created_at, greenfield, attempts, payload]
+        .map(|name| format!("'{}': ?", name.replace('\'', "''")))
+        .join(", ");
+    format!(
+        "INSERT INTO \"{}\" VALUE {{{fields}}}",
+        names.tasks.replace('"', "\"\"")
+    )
+}
+
+fn put_request(item: HashMap<String, AttributeValue>) -> Result<WriteRequest, BuildError> {
+    let put = PutRequest::builder().set_item(Some(item)).build()?;
+    Ok(WriteRequest::builder().put_request(put).build())
+}
+
+/// A meta row as sosw's `MetaHandler.post` writes it.
+fn meta_item(meta: &MetaContext, row: &MetaRow, created_at: &str) -> HashMap<String, AttributeValue> {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    HashMap::from([
+        ("task_id".to_owned(), text(&row.task_id)),
+        ("labourer_id".to_owned(), text(&row.labourer_id)),
+        ("created_at".to_owned(), AttributeValue::N(created_at.to_owned())),
+        ("author".to_owned(), text(&meta.author)),
+        ("invocation_id".to_owned(), text(&meta.invocation_id)),
+        ("log_stream_name".to_owned(), text(&meta.log_stream_name)),
+        ("action".to_owned(), text("created")),
+    ])
+}
+
+/// What one statement's answer says about its task. No answer says nothing.
+fn judge_statement(answer: Option<BatchStatementResponse>) -> Created {
+    use BatchStatementErrorCodeEnum as Code;
+    let Some(answer) = answer else {
+        return Created::Unknown;
+    };
+    let Some(BatchStatementError { code, message, .. }) = answer.error else {
+        return Created::Now;
+    };
+    match code {
+        Some(Code::DuplicateItem) => Created::AlreadyThere,
+        Some(
+            Code::ThrottlingError
+            | Code::ProvisionedThroughputExceeded
+            | Code::RequestLimitExceeded
+            | Code::TransactionConflict,
+        ) => Created::Throttled,
+        Some(
+            code @ (Code::AccessDenied
+            | Code::ItemCollectionSizeLimitExceeded
+            | Code::ResourceNotFound
+            | Code::ValidationError),
+        ) => Created::Refused(match message {
+            Some(message) => format!("{code}: {message}"),
+            None => code.to_string(),
+        }),
+        Some(code) if is_throttling(code.as_str()) => Created::Throttled,
+        _ => Created::Unknown,
+    }
+}
+
+/// What a cancelled transaction says about its task: nothing was written, and why.
+fn judge_cancellation(reasons: &[CancellationReason], message: &str) -> PortResult<InDoubt> {
+    let codes = || {
+        reasons
+            .iter()
+            .filter_map(CancellationReason::code)
+            .filter(|code| *code != "None")
+    };
+    if codes().any(|code| code == "ConditionalCheckFailed") {
+        return Ok(InDoubt::AlreadyThere);
+    }
+    if codes().any(is_throttling) {
+        return Err(PortError::Throttled {
+            operation: TRANSACT,
+            message: message.to_owned(),
+        });
+    }
+    let culprit = reasons
+        .iter()
+        .find(|reason| reason.code().is_some_and(|code| code != "None"));
+    match culprit.and_then(|reason| Some((reason.code()?, reason.message().unwrap_or(message)))) {
+        Some((code, message)) if !code.starts_with("InternalServerError") => {
+            Err(refused(TRANSACT, code, message))
+        }
+        _ => Err(PortError::Unknown {
+            operation: TRANSACT,
+            message: message.to_owned(),
+        }),
+    }
+}
+
+/// The lowest write capacity among the table and its greenfield index. A table billed by request may still have a
+/// maximum, which counts as its capacity.
+fn capacity(table: &TableDescription, index_greenfield: &str) -> WriteCapacity {
+    let index = table
+        .global_secondary_indexes()
+        .iter()
+        .find(|index| index.index_name() == Some(index_greenfield));
+    let by_request = table
+        .billing_mode_summary()
+        .and_then(|summary| summary.billing_mode());
+    let figures = if by_request == Some(&BillingMode::PayPerRequest) {
+        [
+            table
+                .on_demand_throughput()
+                .and_then(|maximum| maximum.max_write_request_units()),
+            index.and_then(|index| index.on_demand_throughput()?.max_write_request_units()),
+        ]
+    } else {
+        [
+            table
+                .provisioned_throughput()
+                .and_then(|provisioned| provisioned.write_capacity_units()),
+            index.and_then(|index| index.provisioned_throughput()?.write_capacity_units()),
+        ]
+    };
+    // 0 (no provision) and -1 (no maximum) are no figures.
+    let positive = |figure: i64| u64::try_from(figure).ok().filter(|figure| *figure > 0);
+    match figures.into_iter().flatten().filter_map(positive).min() {
+        Some(lowest) => WriteCapacity::Provisioned(lowest),
+        None => WriteCapacity::OnDemand,
+    }
+}
+
+fn unbuildable(operation: &'static str, error: &BuildError) -> PortError {
+    refused(operation, "ConstructionFailure", error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::{
+        BillingModeSummary, GlobalSecondaryIndexDescription, OnDemandThroughput,
+        ProvisionedThroughputDescription,
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_statement_names_table_and_fields() {
+        assert_eq!(
+            insert_statement(&TaskTableNames::default()),
+            "INSERT INTO \"sosw_tasks\" VALUE {'task_id': ?, 'labourer_id': ?, 'created_at': ?, 'greenfield': ?, \
+             'attempts': ?, 'payload': ?}"
+        );
+        let fields = FieldNames {
+            task_id: "it's".to_owned(),
+            ..FieldNames::default()
+        };
+        let names = TaskTableNames {
+            tasks: "a\"b".to_owned(),
+            fields,
+            ..TaskTableNames::default()
+        };
+        assert!(insert_statement(&names).starts_with("INSERT INTO \"a\"\"b\" VALUE {'it''s': ?,"));
+    }
+
+    #[test]
+    fn parameters_stand_in_the_order_of_the_statement() {
+        let names = TaskTableNames::default();
+        let task = Task {
+            task_id: "1".to_owned(),
+            labourer_id: "2".to_owned(),
+            created_at: "3".to_owned(),
+            greenfield: Greenfield::from_nanos(4),
+            payload: "{}".to_owned(),
+        };
+        let statement = insert_statement(&names);
+        let fields: Vec<usize> = attributes(&names.fields, &task)
+            .iter()
+            .map(|(name, _)| statement.find(&format!("'{name}'")).unwrap())
+            .collect();
+        assert!(fields.is_sorted(), "{fields:?}");
+    }
+
+    fn judged(code: &str) -> Created {
+        let error = BatchStatementError::builder()
+            .code(code.into())
+            .message("because")
+            .build();
+        judge_statement(Some(BatchStatementResponse::builder().error(error).build()))
+    }
+
+    #[test]
+    fn each_statement_has_its_outcome() {
+        assert_eq!(
+            judge_statement(Some(BatchStatementResponse::builder().build())),
+            Created::Now
+        );
+        assert_eq!(judge_statement(None), Created::Unknown);
+        assert_eq!(judged("DuplicateItem"), Created::AlreadyThere);
+        for code in [
+            "ThrottlingError",
+            "ProvisionedThroughputExceeded",
+            "RequestLimitExceeded",
+            "TransactionConflict",
+            "ThrottlingException",
+        ] {
+            assert_eq!(judged(code), Created::Throttled, "{code}");
+        }
+        for code in ["InternalServerError", "ConditionalCheckFailed", "SomethingNew"] {
+            assert_eq!(judged(code), Created::Unknown, "{code}");
+        }
+        for code in [
+            "ValidationError",
+            "AccessDenied",
+            "ResourceNotFound",
+            "ItemCollectionSizeLimitExceeded",
+        ] {
+            assert_eq!(judged(code), Created::Refused(format!("{code}: because")));
+        }
+    }
+
+    fn cancelled(codes: [&str; 3]) -> PortResult<InDoubt> {
+        let reason = |code: &str| {
+            CancellationReason::builder()
+                .code(code)
+                .message(format!("{code}!"))
+                .build()
+        };
+        judge_cancellation(&codes.map(reason), "cancelled")
+    }
+
+    #[test]
+    fn a_cancelled_transaction_tells_why() {
+        for codes in [
+            ["ConditionalCheckFailed", "None", "None"],
+            ["None", "ConditionalCheckFailed", "None"],
+            ["None", "None", "ConditionalCheckFailed"],
+            ["TransactionConflict", "None", "ConditionalCheckFailed"],
+        ] {
+            assert_eq!(cancelled(codes), Ok(InDoubt::AlreadyThere), "{codes:?}");
+        }
+        for code in [
+            "ThrottlingError",
+            "ProvisionedThroughputExceeded",
+            "TransactionConflict",
+        ] {
+            assert!(
+                matches!(
+                    cancelled(["None", code, "None"]),
+                    Err(PortError::Throttled { .. })
+                ),
+                "{code}"
+            );
+        }
+        assert_eq!(
+            cancelled(["ValidationError", "None", "None"]),
+            Err(refused(TRANSACT, "ValidationError", "ValidationError!"))
+        );
+        assert!(matches!(
+            judge_cancellation(&[], "cancelled"),
+            Err(PortError::Unknown { .. })
+        ));
+    }
+
+    fn table(mode: BillingMode, units: i64, index_units: i64) -> TableDescription {
+        let provisioned = |units| {
+            ProvisionedThroughputDescription::builder()
+                .write_capacity_units(units)
+                .build()
+        };
+        let maximum = |units| {
+            OnDemandThroughput::builder()
+                .max_write_request_units(units)
+                .build()
+        };
+        let index = |name: &str, units| {
+            GlobalSecondaryIndexDescription::builder()
+                .index_name(name)
+                .provisioned_throughput(provisioned(units))
+                .on_demand_throughput(maximum(units))
+                .build()
+        };
+        TableDescription::builder()
+            .billing_mode_summary(BillingModeSummary::builder().billing_mode(mode).build())
+            .provisioned_throughput(provisioned(units))
+            .on_demand_throughput(maximum(units))
+            .global_secondary_indexes(index("another", 1))
+            .global_secondary_indexes(index("greenfield", index_units))
+            .build()
+    }
+
+    #[test]
+    fn capacity_is_that_of_the_narrowest() {
+        assert_eq!(
+            capacity(&table(BillingMode::Provisioned, 40, 20), "greenfield"),
+            WriteCapacity::Provisioned(20)
+        );
+        assert_eq!(
+            capacity(&table(BillingMode::Provisioned, 10, 20), "greenfield"),
+            WriteCapacity::Provisioned(10)
+        );
+        assert_eq!(
+            capacity(&table(BillingMode::PayPerRequest, -1, 0), "greenfield"),
+            WriteCapacity::OnDemand
+        );
+        assert_eq!(
+            capacity(&table(BillingMode::PayPerRequest, -1, 7), "greenfield"),
+            WriteCapacity::Provisioned(7)
+        );
+    }
+}
