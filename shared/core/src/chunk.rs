@@ -108,7 +108,10 @@ impl Dates {
         match self {
             Self::Untouched => vec![Box::default()],
             Self::Together(dates) => vec![piece(dates)],
-            Self::Each(dates) => dates.iter().map(|date| piece(std::slice::from_ref(date))).collect(),
+            Self::Each(dates) => dates
+                .iter()
+                .map(|date| piece(std::slice::from_ref(date)))
+                .collect(),
         }
     }
 }
@@ -170,7 +173,11 @@ pub(crate) fn inspect<'a>(schema: &'a Schema, job: &'a Map<String, Value>) -> Re
     };
     let laid = vec![Laid::default(); schema.attributes.len()];
     let root = inspector.branch(job, 0, &laid)?;
-    Ok(Inspected { root, inner_date_list: inspector.inner_date_list, warnings: inspector.warnings })
+    Ok(Inspected {
+        root,
+        inner_date_list: inspector.inner_date_list,
+        warnings: inspector.warnings,
+    })
 }
 
 /// `sections.a.stores`: where in the job something stands.
@@ -232,7 +239,13 @@ impl<'a> Inspector<'a> {
             &merged
         };
         let Some(attribute) = self.schema.attributes.get(level) else {
-            return Ok(Branch { object, values: None, must_split: false, batch_sizes, children: Vec::new() });
+            return Ok(Branch {
+                object,
+                values: None,
+                must_split: false,
+                batch_sizes,
+                children: Vec::new(),
+            });
         };
         let values = self.values(object, attribute)?;
         let mut children = Vec::new();
@@ -251,7 +264,13 @@ impl<'a> Inspector<'a> {
         }
         let asked = laid.get(level).is_some_and(|flags| flags.contains(&Some(true)));
         let must_split = asked || children.iter().any(|child| child.must_split);
-        Ok(Branch { object, values, must_split, batch_sizes, children })
+        Ok(Branch {
+            object,
+            values,
+            must_split,
+            batch_sizes,
+            children,
+        })
     }
 
     fn values(
@@ -259,7 +278,12 @@ impl<'a> Inspector<'a> {
         object: &'a Map<String, Value>,
         attribute: &'a Attribute,
     ) -> Result<Option<(&'a str, &'a Value)>, Error> {
-        let find = |key: &'a str| object.get(key).filter(|value| !is_empty(value)).map(|value| (key, value));
+        let find = |key: &'a str| {
+            object
+                .get(key)
+                .filter(|value| !is_empty(value))
+                .map(|value| (key, value))
+        };
         match (find(&attribute.plural), find(&attribute.name)) {
             (Some((plural, _)), Some((name, _))) => Err(Error::job(format!(
                 "`{}` and `{name}` both hold values: keep them under one of the two",
@@ -337,7 +361,10 @@ impl Chunks {
         let root = if order.split {
             compiler.root(root, order.taken_out)?
         } else {
-            let members = root.object.iter().filter(|(key, _)| !order.taken_out.contains(&key.as_str()));
+            let members = root
+                .object
+                .iter()
+                .filter(|(key, _)| !order.taken_out.contains(&key.as_str()));
             let mut layer = Layer::default();
             members.for_each(|(key, value)| compiler.lay(&mut layer, key, |out| write(value, out)));
             compiler.count_row();
@@ -349,8 +376,14 @@ impl Chunks {
         let longest_date = pieces.iter().map(|piece| piece.len() as u64).max().unwrap_or(0);
         Ok(Self {
             rows: root.rows.saturating_mul(count),
-            bytes: per_date.saturating_mul(count).saturating_add(root.rows.saturating_mul(in_dates)),
-            longest: if root.rows == 0 { 0 } else { longest + longest_date - 1 },
+            bytes: per_date
+                .saturating_mul(count)
+                .saturating_add(root.rows.saturating_mul(in_dates)),
+            longest: if root.rows == 0 {
+                0
+            } else {
+                longest + longest_date - 1
+            },
             dates: if root.rows == 0 { Vec::new() } else { pieces },
             root,
             openings,
@@ -430,7 +463,12 @@ impl Layer<'_> {
             Body::Parts(_) => self
                 .index
                 .iter()
-                .map(|(key, end)| Ok(Member { key: narrow(*key)?, end: narrow(*end)? }))
+                .map(|(key, end)| {
+                    Ok(Member {
+                        key: narrow(*key)?,
+                        end: narrow(*end)?,
+                    })
+                })
                 .collect::<Result<_, Error>>()?,
         };
         Ok(Node {
@@ -444,7 +482,10 @@ impl Layer<'_> {
 }
 
 fn too_large() -> Error {
-    Error::new(ErrorKind::TaskTooLarge, "the job holds more than 4 GiB in one place: split it into several jobs")
+    Error::new(
+        ErrorKind::TaskTooLarge,
+        "the job holds more than 4 GiB in one place: split it into several jobs",
+    )
 }
 
 struct Compiler<'a, 's> {
@@ -477,7 +518,9 @@ impl<'a> Compiler<'a, '_> {
         let before = self.scope.insert(key, length);
         if let Some(before) = before {
             self.base -= before;
-            layer.shadows.extend(layer.members.get(start..key_end).map(Box::from));
+            layer
+                .shadows
+                .extend(layer.members.get(start..key_end).map(Box::from));
         }
         self.base += length;
         layer.undo.push((key, before));
@@ -511,7 +554,10 @@ impl<'a> Compiler<'a, '_> {
     /// `rows` rows at this point of the tree, with `extra` bytes among them, at most `longest_extra` in one.
     fn count_rows(&mut self, rows: u64, extra: u64, longest_extra: u64) {
         let plain = self.base + self.around;
-        self.bytes = self.bytes.saturating_add(rows.saturating_mul(plain)).saturating_add(extra);
+        self.bytes = self
+            .bytes
+            .saturating_add(rows.saturating_mul(plain))
+            .saturating_add(extra);
         self.longest = self.longest.max(plain + longest_extra);
     }
 
@@ -552,7 +598,7 @@ impl<'a> Compiler<'a, '_> {
                 self.lay(&mut layer, key, |out| write(value, out));
             }
         }
-        let node = match (attribute, branch.values) {
+        match (attribute, branch.values) {
             (Some(attribute), Some((key, value))) if branch.must_split => {
                 let saved = self.nearest.clone();
                 // The singular first, so that the plural of the same branch has the last word.
@@ -580,8 +626,7 @@ impl<'a> Compiler<'a, '_> {
                 self.restore(&mut layer);
                 layer.node(Body::Row, 1)
             }
-        };
-        node
+        }
     }
 
     /// Counts a row that ends in a branch at `level`: it names a value one level up.
@@ -592,7 +637,13 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    fn lay_unsplit(&mut self, layer: &mut Layer<'a>, attribute: &'a Attribute, key: &'a str, value: &'a Value) {
+    fn lay_unsplit(
+        &mut self,
+        layer: &mut Layer<'a>,
+        attribute: &'a Attribute,
+        key: &'a str,
+        value: &'a Value,
+    ) {
         match value {
             Value::Array(items) if items.iter().all(is_scalar) => {
                 self.lay(layer, &attribute.plural, |out| write(value, out));
@@ -624,7 +675,7 @@ impl<'a> Compiler<'a, '_> {
         let mut parts = Vec::new();
         let mut rows = 0_u64;
         if items(value).all(is_scalar) {
-            let (part, count) = self.batches(level, items(value), |item, out| write(item, out))?;
+            let (part, count) = self.batches(level, items(value), write)?;
             return Ok((vec![part], count));
         }
         for item in items(value) {
@@ -637,13 +688,15 @@ impl<'a> Compiler<'a, '_> {
                 )));
             };
             let (part, count) = if map.values().all(Value::is_null) {
-                self.batches(level, map.keys(), |name, out| write_text(name, out))?
+                self.batches(level, map.keys(), |name: &String, out| write_text(name, out))?
             } else {
                 let mut nodes = Vec::with_capacity(map.len());
                 for (name, entry) in map {
                     nodes.push(self.entry(attribute, name, entry, &mut children, level)?);
                 }
-                let count = nodes.iter().fold(0_u64, |sum, node| sum.saturating_add(node.rows));
+                let count = nodes
+                    .iter()
+                    .fold(0_u64, |sum, node| sum.saturating_add(node.rows));
                 (Part::Entries(nodes.into_boxed_slice()), count)
             };
             parts.push(part);
@@ -669,7 +722,12 @@ impl<'a> Compiler<'a, '_> {
         if let Some(level) = self.levels.get_mut(level) {
             level.values += 1;
         }
-        match (entry, matches!(entry, Value::Object(_)).then(|| children.next()).flatten()) {
+        match (
+            entry,
+            matches!(entry, Value::Object(_))
+                .then(|| children.next())
+                .flatten(),
+        ) {
             (Value::Null, _) => {
                 self.end_row(level + 1);
                 self.restore(&mut layer);
@@ -731,13 +789,24 @@ impl<'a> Compiler<'a, '_> {
         // The opening `"sections":[`, and `],` behind the values.
         let around = self.openings.get(level).map_or(0, |opening| opening.len() as u64) + 2;
         if rows > 0 {
-            self.count_rows(rows, rows.saturating_mul(around) + in_batches as u64, around + longest as u64);
+            self.count_rows(
+                rows,
+                rows.saturating_mul(around) + in_batches as u64,
+                around + longest as u64,
+            );
         }
         if let Some(level) = self.levels.get_mut(level) {
             level.values += count as u64;
             level.rows += rows;
         }
-        Ok((Part::Batches { level, values: text.into_boxed_slice(), ends: ends.into_boxed_slice() }, rows))
+        Ok((
+            Part::Batches {
+                level,
+                values: text.into_boxed_slice(),
+                ends: ends.into_boxed_slice(),
+            },
+            rows,
+        ))
     }
 
     fn here(&self) -> String {
@@ -805,8 +874,10 @@ impl<'a> Rows<'a> {
                         };
                         frame.next += 1;
                         self.buffer.truncate(end);
-                        self.buffer.extend_from_slice(self.chunks.openings.get(*level).map_or(&[], |text| text));
-                        self.buffer.extend_from_slice(values.get(from..*batch_end as usize).unwrap_or_default());
+                        self.buffer
+                            .extend_from_slice(self.chunks.openings.get(*level).map_or(&[], |text| text));
+                        self.buffer
+                            .extend_from_slice(values.get(from..*batch_end as usize).unwrap_or_default());
                         self.buffer.extend_from_slice(b"],");
                         return Some(self.finish(start));
                     }
@@ -840,7 +911,8 @@ impl<'a> Rows<'a> {
         self.frames.clear();
         self.buffer.clear();
         self.buffer.push(b'{');
-        self.buffer.extend_from_slice(self.chunks.dates.get(self.next_date).map_or(&[], |piece| piece));
+        self.buffer
+            .extend_from_slice(self.chunks.dates.get(self.next_date).map_or(&[], |piece| piece));
         self.next_date += 1;
         self.enter(&self.chunks.root);
     }
@@ -853,21 +925,36 @@ impl<'a> Rows<'a> {
             self.copy_without(&node.shadows);
         }
         self.buffer.extend_from_slice(&node.members);
-        self.frames.push(Frame { node, start, end: self.buffer.len(), part: 0, next: 0 });
+        self.frames.push(Frame {
+            node,
+            start,
+            end: self.buffer.len(),
+            part: 0,
+            next: 0,
+        });
     }
 
     /// Begins the row anew behind what is there, without the members that give way.
     fn copy_without(&mut self, shadows: &[Box<[u8]>]) {
         self.buffer.push(b'{');
         let date = self.next_date.saturating_sub(1);
-        self.buffer.extend_from_slice(self.chunks.dates.get(date).map_or(&[], |piece| piece));
+        self.buffer
+            .extend_from_slice(self.chunks.dates.get(date).map_or(&[], |piece| piece));
         for (at, frame) in self.frames.iter().enumerate() {
             let mut from = 0;
             for member in &frame.node.index {
-                let text = frame.node.members.get(from..member.end as usize).unwrap_or_default();
+                let text = frame
+                    .node
+                    .members
+                    .get(from..member.end as usize)
+                    .unwrap_or_default();
                 let key = text.get(..member.key as usize).unwrap_or_default();
                 from = member.end as usize;
-                let later = self.frames.iter().skip(at + 1).flat_map(|frame| frame.node.shadows.iter());
+                let later = self
+                    .frames
+                    .iter()
+                    .skip(at + 1)
+                    .flat_map(|frame| frame.node.shadows.iter());
                 if !later.chain(shadows).any(|shadow| **shadow == *key) {
                     self.buffer.extend_from_slice(text);
                 }
@@ -878,8 +965,12 @@ impl<'a> Rows<'a> {
     /// Passes over `rows` rows of the date that has just begun.
     fn pass_over(&mut self, mut rows: u64) {
         while rows > 0 {
-            let Some(frame) = self.frames.last_mut() else { return };
-            let Body::Parts(parts) = &frame.node.body else { return };
+            let Some(frame) = self.frames.last_mut() else {
+                return;
+            };
+            let Body::Parts(parts) = &frame.node.body else {
+                return;
+            };
             match parts.get(frame.part) {
                 None => return,
                 Some(Part::Batches { ends, .. }) => {

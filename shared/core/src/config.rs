@@ -140,8 +140,13 @@ const TOP_OF_SOSW: [&str; 12] = [
     "test",
     "dead_sns_topic",
 ];
-const TASK: [&str; 5] =
-    ["labourers", "greenfield_task_step", "dynamo_db_config", "sosw_closed_tasks_table", "sosw_retry_tasks_table"];
+const TASK: [&str; 5] = [
+    "labourers",
+    "greenfield_task_step",
+    "dynamo_db_config",
+    "sosw_closed_tasks_table",
+    "sosw_retry_tasks_table",
+];
 const TASK_OF_SOSW: [&str; 11] = [
     "init_clients",
     "sosw_closed_tasks_labourer_status_index",
@@ -184,16 +189,31 @@ impl Config {
     /// Every problem, a sentence each.
     pub fn read(value: &Value) -> Result<Self, Vec<String>> {
         let Value::Object(map) = value else {
-            return Err(vec![format!("the configuration is {}, not an object", json::kind(value))]);
+            return Err(vec![format!(
+                "the configuration is {}, not an object",
+                json::kind(value)
+            )]);
         };
-        let mut reader = Reader { problems: Vec::new(), warnings: Vec::new() };
+        let mut reader = Reader {
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
         let config = reader.config(map);
-        if reader.problems.is_empty() { Ok(Self { warnings: reader.warnings, ..config }) } else { Err(reader.problems) }
+        if reader.problems.is_empty() {
+            Ok(Self {
+                warnings: reader.warnings,
+                ..config
+            })
+        } else {
+            Err(reader.problems)
+        }
     }
 
     /// One error out of all problems, the first of them in front.
     pub fn error(problems: &[String]) -> Error {
-        let first = problems.first().map_or("the configuration can't be right", String::as_str);
+        let first = problems
+            .first()
+            .map_or("the configuration can't be right", String::as_str);
         let more = match problems.len() {
             0 | 1 => String::new(),
             count => format!(" (and {} more: `jobmill check` lists them all)", count - 1),
@@ -213,7 +233,11 @@ impl Config {
             Some(value) => {
                 return Err(Error::new(
                     ErrorKind::UnknownSchema,
-                    format!("`job_schema_name` is {}, not text: {}", excerpt(value), self.schema_choice()),
+                    format!(
+                        "`job_schema_name` is {}, not text: {}",
+                        excerpt(value),
+                        self.schema_choice()
+                    ),
                 ));
             }
         };
@@ -255,7 +279,11 @@ impl Config {
 
     /// The key of an object below the prefix.
     pub fn key(&self, name: &str) -> String {
-        if self.s3_prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", self.s3_prefix) }
+        if self.s3_prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.s3_prefix)
+        }
     }
 
     /// The name of the queue file of a run: `tasks_queue_{run id}.txt`.
@@ -291,13 +319,23 @@ impl Reader {
             );
         }
         let empty = Map::new();
-        let task = self.object("task_config", map.get("task_config")).unwrap_or(&empty);
+        let task = self
+            .object("task_config", map.get("task_config"))
+            .unwrap_or(&empty);
         self.keys("task_config.", task, &TASK, &TASK_OF_SOSW);
-        let table = self.object("task_config.dynamo_db_config", task.get("dynamo_db_config")).unwrap_or(&empty);
+        let table = self
+            .object("task_config.dynamo_db_config", task.get("dynamo_db_config"))
+            .unwrap_or(&empty);
         self.keys("task_config.dynamo_db_config.", table, &TABLE, &TABLE_OF_SOSW);
         let bucket = self.text("queue_bucket", map.get("queue_bucket"), "");
-        if bucket.is_empty() && !self.problems.iter().any(|problem| problem.starts_with("`queue_bucket`")) {
-            self.problems.push("`queue_bucket` is missing: name the bucket for queue files".to_owned());
+        if bucket.is_empty()
+            && !self
+                .problems
+                .iter()
+                .any(|problem| problem.starts_with("`queue_bucket`"))
+        {
+            self.problems
+                .push("`queue_bucket` is missing: name the bucket for queue files".to_owned());
         }
         let defaults = Tables::default();
         Config {
@@ -325,7 +363,11 @@ impl Reader {
                 1_000_000_000,
             ),
             tables: Tables {
-                tasks: self.text("task_config.dynamo_db_config.table_name", table.get("table_name"), &defaults.tasks),
+                tasks: self.text(
+                    "task_config.dynamo_db_config.table_name",
+                    table.get("table_name"),
+                    &defaults.tasks,
+                ),
                 index_greenfield: self.text(
                     "task_config.dynamo_db_config.index_greenfield",
                     table.get("index_greenfield"),
@@ -370,7 +412,10 @@ impl Reader {
                 || (at.is_empty() && key.ends_with("_dynamo_db_config"));
             if pattern || of_sosw.contains(&key.as_str()) {
                 if key != "custom_period_patterns" {
-                    self.warnings.push(format!("`{at}{}` means something to sosw and nothing here", shorten(key)));
+                    self.warnings.push(format!(
+                        "`{at}{}` means something to sosw and nothing here",
+                        shorten(key)
+                    ));
                 }
             } else {
                 self.problems.push(format!(
@@ -387,7 +432,8 @@ impl Reader {
             None | Some(Value::Null) => None,
             Some(Value::Object(map)) => Some(map),
             Some(other) => {
-                self.problems.push(format!("`{field}` is {}, not an object", json::kind(other)));
+                self.problems
+                    .push(format!("`{field}` is {}, not an object", json::kind(other)));
                 None
             }
         }
@@ -398,13 +444,23 @@ impl Reader {
             None | Some(Value::Null) => default.to_owned(),
             Some(Value::String(text)) if !text.is_empty() && text.len() <= 255 => text.clone(),
             Some(other) => {
-                self.problems.push(format!("`{field}` is {}: write a name of 1 to 255 characters", excerpt(other)));
+                self.problems.push(format!(
+                    "`{field}` is {}: write a name of 1 to 255 characters",
+                    excerpt(other)
+                ));
                 default.to_owned()
             }
         }
     }
 
-    fn number<T: TryFrom<u64>>(&mut self, field: &str, value: Option<&Value>, default: T, min: u64, max: u64) -> T {
+    fn number<T: TryFrom<u64>>(
+        &mut self,
+        field: &str,
+        value: Option<&Value>,
+        default: T,
+        min: u64,
+        max: u64,
+    ) -> T {
         let number = match value {
             None | Some(Value::Null) => return default,
             Some(Value::Number(number)) => number.as_u64(),
@@ -412,11 +468,16 @@ impl Reader {
             Some(Value::String(text)) => text.parse().ok(),
             Some(_) => None,
         };
-        match number.filter(|number| (min..=max).contains(number)).and_then(|number| T::try_from(number).ok()) {
+        match number
+            .filter(|number| (min..=max).contains(number))
+            .and_then(|number| T::try_from(number).ok())
+        {
             Some(number) => number,
             None => {
                 let shown = value.map_or_else(String::new, excerpt);
-                self.problems.push(format!("`{field}` is {shown}: write a whole number from {min} to {max}"));
+                self.problems.push(format!(
+                    "`{field}` is {shown}: write a whole number from {min} to {max}"
+                ));
                 default
             }
         }
@@ -438,7 +499,9 @@ impl Reader {
 
     fn queue_file(&mut self, value: Option<&Value>) -> (String, String) {
         let text = self.text("queue_file", value, "tasks_queue.txt");
-        let legal = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        let legal = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
             && !text.contains("..")
             && !text.starts_with(crate::lock::LOCK_PREFIX)
             && text.len() <= 100;
@@ -459,7 +522,11 @@ impl Reader {
 
     fn schemas(&mut self, map: &Map<String, Value>) -> Schemas {
         let mut schemas = Schemas::new();
-        for (name, value) in self.object("job_schema_variants", map.get("job_schema_variants")).into_iter().flatten() {
+        for (name, value) in self
+            .object("job_schema_variants", map.get("job_schema_variants"))
+            .into_iter()
+            .flatten()
+        {
             let field = format!("job_schema_variants.{}", shorten(name));
             if let Some(schema) = Schema::read(name, &field, value, &mut self.problems) {
                 schemas.insert(name.clone(), schema);
@@ -471,7 +538,8 @@ impl Reader {
             .and_then(Value::as_object)
             .is_some_and(|variants| variants.contains_key(DEFAULT_SCHEMA));
         // Checked also where a variant stands before it.
-        let single = single.and_then(|value| Schema::read(DEFAULT_SCHEMA, "job_schema", value, &mut self.problems));
+        let single =
+            single.and_then(|value| Schema::read(DEFAULT_SCHEMA, "job_schema", value, &mut self.problems));
         if !variant_is_there {
             let schema = single.unwrap_or_else(|| Schema::empty(DEFAULT_SCHEMA));
             schemas.insert(DEFAULT_SCHEMA.to_owned(), schema);
@@ -490,7 +558,9 @@ impl Reader {
                 ));
             }
             let settings = self.object(&field, Some(settings));
-            let arn = settings.and_then(|settings| settings.get("arn")).filter(|arn| !arn.is_null());
+            let arn = settings
+                .and_then(|settings| settings.get("arn"))
+                .filter(|arn| !arn.is_null());
             let arn = arn.map(|arn| self.text(&format!("{field}.arn"), Some(arn), ""));
             labourers.insert(name.clone(), arn);
         }
@@ -500,9 +570,17 @@ impl Reader {
     fn meta(&mut self, value: Option<&Value>) -> Option<String> {
         let map = self.object("meta_handler_config", value)?;
         self.keys("meta_handler_config.", map, &META, &[]);
-        let table = self.object("meta_handler_config.dynamo_db_config", map.get("dynamo_db_config"));
+        let table = self.object(
+            "meta_handler_config.dynamo_db_config",
+            map.get("dynamo_db_config"),
+        );
         if let Some(table) = table {
-            self.keys("meta_handler_config.dynamo_db_config.", table, &META_TABLE, &TABLE_OF_SOSW);
+            self.keys(
+                "meta_handler_config.dynamo_db_config.",
+                table,
+                &META_TABLE,
+                &TABLE_OF_SOSW,
+            );
         }
         let name = self.text(
             "meta_handler_config.dynamo_db_config.table_name",
@@ -525,7 +603,11 @@ impl Reader {
     fn fields(&mut self, table: &Map<String, Value>) -> FieldNames {
         let at = "task_config.dynamo_db_config";
         let mut names = FieldNames::default();
-        for (key, value) in self.object(&format!("{at}.field_names"), table.get("field_names")).into_iter().flatten() {
+        for (key, value) in self
+            .object(&format!("{at}.field_names"), table.get("field_names"))
+            .into_iter()
+            .flatten()
+        {
             let field = format!("{at}.field_names.{}", shorten(key));
             let place = match key.as_str() {
                 "task_id" => &mut names.task_id,
@@ -539,7 +621,10 @@ impl Reader {
             };
             *place = self.text(&field, Some(value), key);
             if place.contains(['\'', '"']) || place.chars().any(char::is_control) {
-                self.problems.push(format!("`{field}` is {:?}: a field name has no quotes", shorten(place)));
+                self.problems.push(format!(
+                    "`{field}` is {:?}: a field name has no quotes",
+                    shorten(place)
+                ));
             }
         }
         let used = [
@@ -552,7 +637,10 @@ impl Reader {
         ];
         for (index, name) in used.iter().enumerate() {
             if used.iter().take(index).any(|other| other == name) {
-                self.problems.push(format!("`{at}.field_names` gives the name {:?} twice", shorten(name)));
+                self.problems.push(format!(
+                    "`{at}.field_names` gives the name {:?} twice",
+                    shorten(name)
+                ));
             }
         }
         let types: [(&str, &String, &str); 6] = [

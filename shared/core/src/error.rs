@@ -23,6 +23,8 @@ pub enum ErrorKind {
     TaskTooLarge,
     /// The run id was used before for another job.
     RunIdConflict,
+    /// A continuation names a queue file that is not there, and no receipt says that it was.
+    UnknownQueueFile,
     /// A lock document, a receipt or a row in the bucket is damaged or of another make.
     DamagedQueue,
 }
@@ -39,6 +41,7 @@ impl ErrorKind {
             Self::FanOutTooLarge => "FanOutTooLarge",
             Self::TaskTooLarge => "TaskTooLarge",
             Self::RunIdConflict => "RunIdConflict",
+            Self::UnknownQueueFile => "UnknownQueueFile",
             Self::DamagedQueue => "DamagedQueue",
         }
     }
@@ -63,7 +66,10 @@ pub struct Error {
 impl Error {
     /// An error of that kind.
     pub fn new(kind: ErrorKind, sentence: impl Into<String>) -> Self {
-        Self { kind, sentence: sentence.into() }
+        Self {
+            kind,
+            sentence: sentence.into(),
+        }
     }
 
     pub(crate) fn job(sentence: impl Into<String>) -> Self {

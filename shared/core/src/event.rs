@@ -52,7 +52,11 @@ pub struct Continuation {
 pub fn read(event: Value) -> Result<Request, Error> {
     let event = json::object(event).map_err(|why| Error::event(format!("the event {why}: {ADVICE}")))?;
     let is_job = event.contains_key("job") || event.contains_key("lambda_name");
-    if !is_job && ["detail-type", "source", "detail"].iter().all(|key| event.contains_key(*key)) {
+    if !is_job
+        && ["detail-type", "source", "detail"]
+            .iter()
+            .all(|key| event.contains_key(*key))
+    {
         return read_eventbridge(event).map(Request::Job);
     }
     if !is_job && event.contains_key("file_name") {
@@ -64,11 +68,13 @@ pub fn read(event: Value) -> Result<Request, Error> {
     read_envelope(event).map(Request::Job)
 }
 
-const ADVICE: &str = "send a job {\"lambda_name\": ...}, an envelope {\"job\": {...}}, or an EventBridge event";
+const ADVICE: &str =
+    "send a job {\"lambda_name\": ...}, an envelope {\"job\": {...}}, or an EventBridge event";
 
 fn read_eventbridge(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
     let detail = event.shift_remove("detail").unwrap_or(Value::Null);
-    let detail = json::object(detail).map_err(|why| Error::event(format!("`detail` {why}: put the job there")))?;
+    let detail =
+        json::object(detail).map_err(|why| Error::event(format!("`detail` {why}: put the job there")))?;
     let mut request = read_envelope(detail)?;
     request.event_time = match event.get("time") {
         None | Some(Value::Null) => None,
@@ -86,11 +92,22 @@ fn read_eventbridge(mut event: Map<String, Value>) -> Result<JobRequest, Error> 
 
 fn read_envelope(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
     let Some(job) = event.shift_remove("job") else {
-        return Ok(JobRequest { job: event, run_id: None, as_of: None, event_time: None, warnings: Vec::new() });
+        return Ok(JobRequest {
+            job: event,
+            run_id: None,
+            as_of: None,
+            event_time: None,
+            warnings: Vec::new(),
+        });
     };
     let mut job = json::object(job).map_err(|why| Error::event(format!("`job` {why}: {ADVICE}")))?;
-    let mut request =
-        JobRequest { job: Job::new(), run_id: None, as_of: None, event_time: None, warnings: Vec::new() };
+    let mut request = JobRequest {
+        job: Job::new(),
+        run_id: None,
+        as_of: None,
+        event_time: None,
+        warnings: Vec::new(),
+    };
     for (key, value) in event {
         match key.as_str() {
             "lambda_name" => {
@@ -128,7 +145,10 @@ fn read_moment(field: &str, value: &Value) -> Result<AsOf, Error> {
 fn read_run_id(field: &str, value: &Value) -> Result<String, Error> {
     match value {
         Value::String(text) => check_run_id(field, text),
-        other => Err(Error::event(format!("`{field}` is {}, not text: {RUN_ID_FORM}", excerpt(other)))),
+        other => Err(Error::event(format!(
+            "`{field}` is {}, not text: {RUN_ID_FORM}",
+            excerpt(other)
+        ))),
     }
 }
 
@@ -140,11 +160,16 @@ const RUN_ID_FORM: &str = "a run id has 1 to 128 of the characters A-Z a-z 0-9 .
 /// `InvalidEvent` if it has other characters than `[A-Za-z0-9._-]`, none, or more than 128.
 pub fn check_run_id(field: &str, text: &str) -> Result<String, Error> {
     let good = (1..=MAX_RUN_ID).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if good {
         Ok(text.to_owned())
     } else {
-        Err(Error::event(format!("`{field}` is {:?}: {RUN_ID_FORM}", shorten(text))))
+        Err(Error::event(format!(
+            "`{field}` is {:?}: {RUN_ID_FORM}",
+            shorten(text)
+        )))
     }
 }
 
@@ -153,26 +178,39 @@ fn read_continuation(event: &Map<String, Value>) -> Result<Continuation, Error> 
         Some(Value::String(text)) => check_file_name(text)?,
         other => {
             let shown = other.map_or_else(String::new, excerpt);
-            return Err(Error::event(format!("`file_name` is {shown}, not text: {FILE_NAME_FORM}")));
+            return Err(Error::event(format!(
+                "`file_name` is {shown}, not text: {FILE_NAME_FORM}"
+            )));
         }
     };
     let hop = match event.get("hop") {
         None | Some(Value::Null) => 0,
-        Some(value) => value.as_u64().and_then(|hop| u32::try_from(hop).ok()).ok_or_else(|| {
-            Error::event(format!("`hop` is {}: write a whole number, or leave it out", excerpt(value)))
-        })?,
+        Some(value) => value
+            .as_u64()
+            .and_then(|hop| u32::try_from(hop).ok())
+            .ok_or_else(|| {
+                Error::event(format!(
+                    "`hop` is {}: write a whole number, or leave it out",
+                    excerpt(value)
+                ))
+            })?,
     };
     Ok(Continuation { file_name, hop })
 }
 
 const FILE_NAME_FORM: &str = "name a queue file below the prefix, such as \"tasks_queue_nightly-1.txt\"";
 
-/// Checks the name of a queue file: one path segment that is neither a lock nor the folder of receipts.
+/// Checks the name of a queue file: one path segment.
 ///
 /// # Errors
 /// `InvalidEvent` if it could leave the prefix or name something else.
 pub fn check_file_name(text: &str) -> Result<String, Error> {
-    let wrong = |why: &str| Error::event(format!("`file_name` is {:?}, which {why}: {FILE_NAME_FORM}", shorten(text)));
+    let wrong = |why: &str| {
+        Error::event(format!(
+            "`file_name` is {:?}, which {why}: {FILE_NAME_FORM}",
+            shorten(text)
+        ))
+    };
     if text.is_empty() || text.len() > 512 {
         return Err(wrong("is empty or longer than 512 characters"));
     }
@@ -181,9 +219,6 @@ pub fn check_file_name(text: &str) -> Result<String, Error> {
     }
     if text.chars().any(char::is_control) {
         return Err(wrong("has control characters"));
-    }
-    if text.starts_with(crate::lock::LOCK_PREFIX) {
-        return Err(wrong("names a lock"));
     }
     Ok(text.to_owned())
 }

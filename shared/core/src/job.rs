@@ -8,8 +8,7 @@ use crate::json::kind;
 /// A job as it came: a JSON object, order and digits kept.
 pub type Job = Map<String, Value>;
 
-const NAME_FORMS: &str =
-    "write a function name, ACCOUNT:function:NAME or arn:aws:lambda:REGION:ACCOUNT:function:NAME, each optionally \
+const NAME_FORMS: &str = "write a function name, ACCOUNT:function:NAME or arn:aws:lambda:REGION:ACCOUNT:function:NAME, each optionally \
      followed by :QUALIFIER";
 
 /// Takes `lambda_name` out of a job and cuts it to the name of the function.
@@ -18,7 +17,9 @@ const NAME_FORMS: &str =
 /// `InvalidJob` if it is missing, no text, or of none of the forms.
 pub(crate) fn take_labourer(job: &mut Job) -> Result<String, Error> {
     match job.shift_remove("lambda_name") {
-        None => Err(Error::job(format!("`lambda_name` is missing: the job must name its worker, {NAME_FORMS}"))),
+        None => Err(Error::job(format!(
+            "`lambda_name` is missing: the job must name its worker, {NAME_FORMS}"
+        ))),
         Some(Value::String(text)) => match function_name(&text) {
             Some(name) => Ok(name.to_owned()),
             None => Err(Error::job(format!(
@@ -26,9 +27,10 @@ pub(crate) fn take_labourer(job: &mut Job) -> Result<String, Error> {
                 excerpt(&Value::String(text))
             ))),
         },
-        Some(other) => {
-            Err(Error::job(format!("`lambda_name` is {}, not text: {NAME_FORMS}", kind(&other))))
-        }
+        Some(other) => Err(Error::job(format!(
+            "`lambda_name` is {}, not text: {NAME_FORMS}",
+            kind(&other)
+        ))),
     }
 }
 
@@ -36,7 +38,10 @@ pub(crate) fn take_labourer(job: &mut Job) -> Result<String, Error> {
 pub fn function_name(text: &str) -> Option<&str> {
     let mut parts: Vec<&str> = text.split(':').collect();
     if let ["arn", partition, "lambda", region, account, "function", ..] = parts.as_slice() {
-        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let plain = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
         if partition.is_empty() || !plain(partition) || !plain(region) || !plain(account) {
             return None;
         }
@@ -53,8 +58,12 @@ pub fn function_name(text: &str) -> Option<&str> {
         _ => return None,
     };
     let name_ok = !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_=,.@-".contains(&byte));
-    let qualifier_ok = qualifier.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"$_-".contains(&byte));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_=,.@-".contains(&byte));
+    let qualifier_ok = qualifier
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"$_-".contains(&byte));
     (name_ok && qualifier_ok).then_some(name)
 }
 
@@ -81,7 +90,11 @@ pub(crate) fn read_switch(field: impl FnOnce() -> String, value: &Value) -> Resu
     };
     match set {
         Some(set) => Ok(Some(set)),
-        None => Err(Error::job(format!("`{}` is {}: write true or false", field(), excerpt(value)))),
+        None => Err(Error::job(format!(
+            "`{}` is {}: write true or false",
+            field(),
+            excerpt(value)
+        ))),
     }
 }
 
@@ -98,7 +111,11 @@ pub(crate) fn read_batch_size(field: impl FnOnce() -> String, value: &Value) -> 
     };
     let whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     // More digits than fit are more values than any job has.
-    let size = if whole { digits.parse().unwrap_or(u64::MAX) } else { 0 };
+    let size = if whole {
+        digits.parse().unwrap_or(u64::MAX)
+    } else {
+        0
+    };
     if size == 0 {
         return Err(Error::job(format!(
             "`{}` is {}: write a whole number of at least 1, or null for no bound",

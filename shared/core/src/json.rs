@@ -20,10 +20,15 @@ const PRIVATE_KEY: &str = "$serde_json::private::";
 /// A sentence without a subject ("is not JSON: ...", "is larger than ..."), for the caller to put the field before.
 pub fn parse(text: &str) -> Result<Value, String> {
     if text.len() > MAX_TEXT_BYTES {
-        return Err(format!("has {} bytes, and at most {MAX_TEXT_BYTES} are read: split it", text.len()));
+        return Err(format!(
+            "has {} bytes, and at most {MAX_TEXT_BYTES} are read: split it",
+            text.len()
+        ));
     }
     if names_private_key(text) {
-        return Err(format!("uses a key that begins with {PRIVATE_KEY:?}, which is reserved: rename it"));
+        return Err(format!(
+            "uses a key that begins with {PRIVATE_KEY:?}, which is reserved: rename it"
+        ));
     }
     serde_json::from_str(text).map_err(|error| {
         if error.to_string().starts_with("recursion limit") {

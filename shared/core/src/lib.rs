@@ -6,6 +6,7 @@
 pub mod chunk;
 pub mod config;
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod job;
 pub mod json;

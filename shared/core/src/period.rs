@@ -1,14 +1,13 @@
 //! Dates of a job: the forms of `period`, the as-of moment, the calendar.
 
-use chrono::{DateTime, Datelike, FixedOffset, Days, NaiveDate, Weekday};
+use chrono::{DateTime, Datelike, Days, FixedOffset, NaiveDate, Weekday};
 use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::error::{Error, excerpt};
 
 /// The forms of `period`, for sentences.
-pub const FORMS: &str =
-    "last_N_days, previous_N_days, N_days_back, yesterday, today, last_week (N is a whole number, as in last_7_days)";
+pub const FORMS: &str = "last_N_days, previous_N_days, N_days_back, yesterday, today, last_week (N is a whole number, as in last_7_days)";
 
 /// The moment from which "yesterday" is counted: the same in every attempt of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +73,7 @@ fn in_calendar(date: NaiveDate) -> Option<NaiveDate> {
 /// Whether a value of `period` means that there is none: null, "", false, 0, [] and {}.
 pub(crate) fn is_none(period: &Value) -> bool {
     match period {
-        Value::Bool(set) => *set == false,
+        Value::Bool(set) => !*set,
         Value::Number(number) => number.as_f64() == Some(0.0),
         other => crate::json::is_empty(other),
     }
@@ -85,7 +84,12 @@ pub(crate) fn is_none(period: &Value) -> bool {
 /// # Errors
 /// `InvalidJob` if it is no text, of none of the forms, names no date, or one outside the years 1 to 9999.
 pub fn expand(period: &Value, today: NaiveDate) -> Result<Vec<NaiveDate>, Error> {
-    let wrong = |why: &str| Error::job(format!("`period` is {}, {why}: write one of {FORMS}", excerpt(period)));
+    let wrong = |why: &str| {
+        Error::job(format!(
+            "`period` is {}, {why}: write one of {FORMS}",
+            excerpt(period)
+        ))
+    };
     let Value::String(text) = period else {
         return Err(wrong("which is no text"));
     };
@@ -127,7 +131,10 @@ pub fn expand(period: &Value, today: NaiveDate) -> Result<Vec<NaiveDate>, Error>
         return Err(wrong("which names no date at all"));
     }
     let outside = || wrong("which reaches back before the year 1");
-    let first = today.checked_sub_days(Days::new(from)).and_then(in_calendar).ok_or_else(outside)?;
+    let first = today
+        .checked_sub_days(Days::new(from))
+        .and_then(in_calendar)
+        .ok_or_else(outside)?;
     let count = usize::try_from(from - to + 1).map_err(|_| outside())?;
     Ok(first.iter_days().take(count).collect())
 }

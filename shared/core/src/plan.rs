@@ -47,7 +47,12 @@ impl Plan {
     /// # Errors
     /// Whatever makes the job impossible, the first in the order: form of `lambda_name`, schema, labourer, the rest.
     pub fn make(config: &Config, request: JobRequest, as_of: Option<AsOf>, now: AsOf) -> Result<Self, Error> {
-        let JobRequest { mut job, as_of: of_request, mut warnings, .. } = request;
+        let JobRequest {
+            mut job,
+            as_of: of_request,
+            mut warnings,
+            ..
+        } = request;
         let as_of = as_of.or(of_request);
         let labourer_id = take_labourer(&mut job)?;
         let schema = config.schema(job.get("job_schema_name"))?;
@@ -61,7 +66,8 @@ impl Plan {
         warnings.extend(inspected.warnings);
         let split = inspected.root.must_split;
         let found = find_dates(&job, isolate_days);
-        let dates_active = split || (isolate_days && !matches!(found, Found::None))
+        let dates_active = split
+            || (isolate_days && !matches!(found, Found::None))
             || (schema.always_expand_period && matches!(found, Found::Period(_)));
         let mut taken_out: Vec<&str> = Vec::new();
         let (mut dates, mut named) = (Dates::Untouched, Vec::new());
@@ -69,7 +75,9 @@ impl Plan {
             taken_out.extend(["period", "isolate_days"]);
             let own = match found {
                 Found::Period(period) => {
-                    if job.get("date_list").is_some_and(|list| !is_empty(list)) && warnings.len() < MAX_WARNINGS {
+                    if job.get("date_list").is_some_and(|list| !is_empty(list))
+                        && warnings.len() < MAX_WARNINGS
+                    {
                         warnings.push("`period` replaces the `date_list` of the job".to_owned());
                     }
                     let today = as_of.unwrap_or(now).date_in(schema.timezone);
@@ -81,7 +89,11 @@ impl Plan {
             if let Some(own) = own {
                 taken_out.push("date_list");
                 named = own;
-                dates = if isolate_days { Dates::Each(named.clone()) } else { Dates::Together(named.clone()) };
+                dates = if isolate_days {
+                    Dates::Each(named.clone())
+                } else {
+                    Dates::Together(named.clone())
+                };
             }
             let has_dates = !named.is_empty() || job.get("date_list").is_some_and(|list| !is_empty(list));
             if let (true, Some(field)) = (has_dates, inspected.inner_date_list) {
@@ -90,7 +102,13 @@ impl Plan {
                 )));
             }
         }
-        let order = Order { schema, labourer_id: &labourer_id, dates, taken_out: &taken_out, split };
+        let order = Order {
+            schema,
+            labourer_id: &labourer_id,
+            dates,
+            taken_out: &taken_out,
+            split,
+        };
         let chunks = Chunks::compile(order, inspected.root)?;
         if chunks.row_count() > config.max_tasks_per_job {
             return Err(Error::new(
@@ -107,7 +125,11 @@ impl Plan {
         Ok(Self {
             labourer_id,
             schema: schema.name.clone(),
-            attributes: schema.attributes.iter().map(|attribute| attribute.plural.clone()).collect(),
+            attributes: schema
+                .attributes
+                .iter()
+                .map(|attribute| attribute.plural.clone())
+                .collect(),
             split,
             dates: named,
             dates_apart: isolate_days,
@@ -116,6 +138,14 @@ impl Plan {
             chunks,
             warnings,
         })
+    }
+
+    /// Why a job has no rows, for people.
+    pub fn why_empty(&self) -> String {
+        match self.attributes.first() {
+            Some(plural) => format!("`{plural}` is to be split and is empty: the job has no rows"),
+            None => "the job has no rows".to_owned(),
+        }
     }
 }
 
@@ -202,7 +232,11 @@ fn fingerprint(
         .and_then(|()| digest.write_all(b"\n").map_err(serde_json::Error::io))
         .and_then(|()| serde_json::to_writer(&mut digest, job))
         .map_err(|error| Error::job(format!("the job can't be written as JSON: {error}")))?;
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// "Today" for a schema, for those who show it.

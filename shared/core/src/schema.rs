@@ -69,16 +69,23 @@ impl Schema {
     fn build(name: String, attributes: Vec<Attribute>, always_expand_period: bool, timezone: Tz) -> Self {
         let mut meanings = HashMap::new();
         for (level, attribute) in attributes.iter().enumerate() {
-            for (word, spelling) in
-                [(&attribute.plural, Spelling::Plural), (&attribute.name, Spelling::Singular)]
-            {
+            for (word, spelling) in [
+                (&attribute.plural, Spelling::Plural),
+                (&attribute.name, Spelling::Singular),
+            ] {
                 meanings.insert(format!("isolate_{word}"), Meaning::Isolate(level, spelling));
                 meanings.insert(format!("max_{word}_per_batch"), Meaning::Max(level, spelling));
             }
         }
         meanings.extend(RESERVED.map(|name| (name.to_owned(), Meaning::Reserved)));
         meanings.insert("date_list".to_owned(), Meaning::DateList);
-        Self { name, attributes, always_expand_period, timezone, meanings }
+        Self {
+            name,
+            attributes,
+            always_expand_period,
+            timezone,
+            meanings,
+        }
     }
 
     /// Reads and checks one variant; `field` is where it stands in the configuration. Every problem is reported.
@@ -139,7 +146,10 @@ fn read_attributes(field: &str, value: &Value, attributes: &mut Vec<Attribute>, 
         }
     };
     if entries.len() > MAX_ATTRIBUTES {
-        problems.push(format!("`{field}` has {} attributes, and at most {MAX_ATTRIBUTES} are allowed", entries.len()));
+        problems.push(format!(
+            "`{field}` has {} attributes, and at most {MAX_ATTRIBUTES} are allowed",
+            entries.len()
+        ));
         return;
     }
     for (index, entry) in entries.iter().enumerate() {
@@ -163,7 +173,10 @@ fn read_attribute(at: &str, entry: &Value, problems: &mut Vec<String>) -> Option
             }
         },
         other => {
-            problems.push(format!("`{at}` is {}: write \"section\" or [\"section\", {{}}]", excerpt(other)));
+            problems.push(format!(
+                "`{at}` is {}: write \"section\" or [\"section\", {{}}]",
+                excerpt(other)
+            ));
             return None;
         }
     };
@@ -173,20 +186,31 @@ fn read_attribute(at: &str, entry: &Value, problems: &mut Vec<String>) -> Option
             ("plural", Value::String(text)) if !text.is_empty() => plural.clone_from(text),
             ("plural", Value::Null) => {}
             ("plural", other) => {
-                problems.push(format!("`{at}.plural` is {}: write a name such as \"categories\"", excerpt(other)));
+                problems.push(format!(
+                    "`{at}.plural` is {}: write a name such as \"categories\"",
+                    excerpt(other)
+                ));
             }
             (unknown, _) => {
-                problems.push(format!("`{at}.{}` is unknown: an attribute has only `plural`", shorten(unknown)));
+                problems.push(format!(
+                    "`{at}.{}` is unknown: an attribute has only `plural`",
+                    shorten(unknown)
+                ));
             }
         }
     }
-    Some(Attribute { name: name.clone(), plural })
+    Some(Attribute {
+        name: name.clone(),
+        plural,
+    })
 }
 
 fn check_name(at: &str, attribute: &Attribute, earlier: &[Attribute], problems: &mut Vec<String>) {
     let Attribute { name, plural } = attribute;
     if name.is_empty() {
-        problems.push(format!("`{at}` has an empty name: name the attribute in the singular, such as \"section\""));
+        problems.push(format!(
+            "`{at}` has an empty name: name the attribute in the singular, such as \"section\""
+        ));
         return;
     }
     if name.ends_with('s') {
@@ -196,16 +220,26 @@ fn check_name(at: &str, attribute: &Attribute, earlier: &[Attribute], problems: 
         ));
     }
     if name == plural {
-        problems.push(format!("`{at}` has the same word {:?} for one and for many: give another plural", shorten(name)));
+        problems.push(format!(
+            "`{at}` has the same word {:?} for one and for many: give another plural",
+            shorten(name)
+        ));
     }
     for word in [name, plural] {
         if TAKEN.contains(&word.as_str()) || RESERVED.contains(&word.as_str()) || word == "days" {
-            problems.push(format!("`{at}` uses {word:?}, which has a meaning of its own in every job: rename it"));
+            problems.push(format!(
+                "`{at}` uses {word:?}, which has a meaning of its own in every job: rename it"
+            ));
         }
-        let used: HashSet<&str> =
-            earlier.iter().flat_map(|other| [other.name.as_str(), other.plural.as_str()]).collect();
+        let used: HashSet<&str> = earlier
+            .iter()
+            .flat_map(|other| [other.name.as_str(), other.plural.as_str()])
+            .collect();
         if used.contains(word.as_str()) {
-            problems.push(format!("`{at}` uses {:?}, which another attribute uses: rename one of them", shorten(word)));
+            problems.push(format!(
+                "`{at}` uses {:?}, which another attribute uses: rename one of them",
+                shorten(word)
+            ));
         }
     }
 }

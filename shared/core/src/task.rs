@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
@@ -55,7 +56,10 @@ impl Greenfield {
         }
         let mut nanos: i128 = 0;
         // The weight of a digit is 10^weight billionths; digits lighter than one billionth are cut off.
-        let mut weight = i32::try_from(whole.len()).ok()?.checked_add(exponent)?.checked_add(8)?;
+        let mut weight = i32::try_from(whole.len())
+            .ok()?
+            .checked_add(exponent)?
+            .checked_add(8)?;
         for digit in whole.bytes().chain(fraction.bytes()) {
             if !digit.is_ascii_digit() {
                 return None;
@@ -79,7 +83,10 @@ impl Greenfield {
 impl fmt::Display for Greenfield {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let (whole, fraction) = (self.0.unsigned_abs() / NANOS as u128, self.0.unsigned_abs() % NANOS as u128);
+        let (whole, fraction) = (
+            self.0.unsigned_abs() / NANOS as u128,
+            self.0.unsigned_abs() % NANOS as u128,
+        );
         if fraction == 0 {
             return write!(f, "{sign}{whole}");
         }
@@ -109,7 +116,10 @@ impl Lane {
         // Room for a billionth a row at least, also when the queue's end is at this very moment.
         let base = base.map_or(configured, |base| base.0).min(now.0 - slots);
         let step = configured.min((now.0 - base) / slots).max(1);
-        Self { first: Greenfield(base + step), step: Greenfield(step) }
+        Self {
+            first: Greenfield(base + step),
+            step: Greenfield(step),
+        }
     }
 
     /// Greenfield of row `row`, counted from 0.
@@ -130,7 +140,9 @@ pub struct TaskIds {
 impl TaskIds {
     /// Ids of the run `run_id`.
     pub fn of_run(run_id: &str) -> Self {
-        Self { run: Uuid::new_v5(&NAMESPACE, run_id.as_bytes()) }
+        Self {
+            run: Uuid::new_v5(&NAMESPACE, run_id.as_bytes()),
+        }
     }
 
     /// Id of row `row`, counted from 0.
@@ -182,8 +194,8 @@ pub fn item_bytes(fields: &crate::config::FieldNames, labourer_id: &str, payload
 pub fn payload_of(row: &[u8]) -> Result<(String, String), Error> {
     let damaged = |why: String| Error::new(ErrorKind::DamagedQueue, format!("the row {why}"));
     let text = std::str::from_utf8(row).map_err(|_| damaged("is not UTF-8".to_owned()))?;
-    let head: RowHead<'_> =
-        serde_json::from_str(text).map_err(|error| damaged(format!("is not a JSON object of a task: {error}")))?;
+    let head: RowHead<'_> = serde_json::from_str(text)
+        .map_err(|error| damaged(format!("is not a JSON object of a task: {error}")))?;
     let labourer_id = match head.labourer_id {
         Some(name) if !name.is_empty() => name.into_owned(),
         _ => return Err(damaged("names no `labourer_id`".to_owned())),
@@ -206,7 +218,10 @@ pub fn payload_of(row: &[u8]) -> Result<(String, String), Error> {
 
 /// Cuts off what every row that was written here ends with; `None` if it is not there.
 fn without_ending(text: &str, labourer_id: &str) -> Option<String> {
-    let rest = text.strip_suffix("\"}")?.strip_suffix(labourer_id)?.strip_suffix("\"labourer_id\":\"")?;
+    let rest = text
+        .strip_suffix("\"}")?
+        .strip_suffix(labourer_id)?
+        .strip_suffix("\"labourer_id\":\"")?;
     let body = match rest.strip_suffix(',') {
         Some(body) => body,
         None if rest == "{" => rest,
@@ -274,3 +289,18 @@ impl<'de> serde::de::Visitor<'de> for RowVisitor {
 /// Text, borrowed where it holds no escapes.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A digest of some texts, 16 hex digits: the same texts always give the same one.
+pub fn short_digest(parts: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,3 +1,19 @@
 //! The steps of an invocation, and the ports they need.
+//!
+//! Nothing here knows AWS: `jobmill-aws` implements the ports on S3, DynamoDB and Lambda, and tests implement them in
+//! memory. Time, sleep and chance come in through [`ports::Host`].
 
+mod adopt;
+mod drain;
+pub mod error;
+pub mod invocation;
+mod lease;
+pub mod outcome;
 pub mod ports;
+mod rows;
+mod spool;
+mod sweep;
+
+pub use error::EngineError;
+pub use invocation::{Context, Engine, Progress};
+pub use outcome::{NextHolder, Outcome, Summary};

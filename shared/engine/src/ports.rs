@@ -118,7 +118,12 @@ pub trait ObjectStore: Send + Sync {
 
     /// Reads up to `length` bytes from `offset`. Shorter at the end of the object, empty beyond it; `None` if the
     /// object is not there.
-    fn get_range(&self, key: &str, offset: u64, length: u64) -> impl Future<Output = PortResult<Option<Bytes>>> + Send;
+    fn get_range(
+        &self,
+        key: &str,
+        offset: u64,
+        length: u64,
+    ) -> impl Future<Output = PortResult<Option<Bytes>>> + Send;
 
     /// Size, version and metadata. `None` if it is not there.
     fn head(&self, key: &str) -> impl Future<Output = PortResult<Option<ObjectHead>>> + Send;
@@ -136,10 +141,18 @@ pub trait ObjectStore: Send + Sync {
     ) -> impl Future<Output = PortResult<ETag>> + Send;
 
     /// Begins an upload in parts. Nothing is visible before [`ObjectStore::complete_upload`].
-    fn begin_upload(&self, key: &str, metadata: &Metadata) -> impl Future<Output = PortResult<Self::Upload>> + Send;
+    fn begin_upload(
+        &self,
+        key: &str,
+        metadata: &Metadata,
+    ) -> impl Future<Output = PortResult<Self::Upload>> + Send;
 
     /// Sends the next part (at least 5 MiB, but the last).
-    fn upload_part(&self, upload: &mut Self::Upload, body: Bytes) -> impl Future<Output = PortResult<()>> + Send;
+    fn upload_part(
+        &self,
+        upload: &mut Self::Upload,
+        body: Bytes,
+    ) -> impl Future<Output = PortResult<()>> + Send;
 
     /// Makes the object visible, only if no object of that key exists (`If-None-Match: *`).
     ///
@@ -158,7 +171,8 @@ pub trait ObjectStore: Send + Sync {
 
     /// Lists keys that begin with `prefix`, in order, those after `after`. At most 1,000 a call; an empty list is the
     /// end.
-    fn list(&self, prefix: &str, after: Option<&str>) -> impl Future<Output = PortResult<Vec<Listed>>> + Send;
+    fn list(&self, prefix: &str, after: Option<&str>)
+    -> impl Future<Output = PortResult<Vec<Listed>>> + Send;
 }
 
 /// What became of one task of a batch.

@@ -1,0 +1,310 @@
+//! A lock that is held: every write of it, and how a write without an answer is settled.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jobmill_core::lock::{Cursor, Lock, MAX_LOCK_BYTES, Stopped};
+
+use crate::error::EngineError;
+use crate::ports::{ETag, Host, Metadata, ObjectStore, PortError, PutIf};
+
+/// How often a write or read that got no definite answer is tried.
+pub(crate) const ATTEMPTS: u32 = 5;
+
+/// A moment on both clocks: a lease is counted by whichever says that more time has passed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    wall_ms: i64,
+    monotonic: Duration,
+}
+
+impl Moment {
+    pub(crate) fn now(host: &impl Host) -> Self {
+        Self {
+            wall_ms: host.wall_ms(),
+            monotonic: host.monotonic(),
+        }
+    }
+
+    /// The time since: a sandbox that was frozen may have missed some of it on one clock.
+    pub(crate) fn elapsed(self, host: &impl Host) -> Duration {
+        let wall = u64::try_from(host.wall_ms().saturating_sub(self.wall_ms)).unwrap_or(0);
+        host.monotonic()
+            .saturating_sub(self.monotonic)
+            .max(Duration::from_millis(wall))
+    }
+}
+
+/// A lock that this invocation holds.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) lock: Lock,
+    pub(crate) key: String,
+    etag: ETag,
+    /// Before the request that was last granted went out.
+    since: Moment,
+}
+
+/// What became of a write of the lock.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It stands.
+    Stands,
+    /// Somebody else has taken the lock over, or it is gone: stop.
+    Lost,
+}
+
+/// What stands at the key of a lock.
+pub(crate) struct Found {
+    pub(crate) lock: Lock,
+    pub(crate) etag: ETag,
+    pub(crate) age: Duration,
+}
+
+/// Marks an object as a lock, so that it is never taken for a queue file that sosw left locked.
+pub(crate) fn lock_metadata() -> Metadata {
+    Metadata::from([("jobmill".to_owned(), "lock".to_owned())])
+}
+
+/// Waits longer each time before something is tried again.
+pub(crate) async fn pause(host: &impl Host, attempt: u32) {
+    let longest = 100_u64 << attempt.min(5);
+    // 128 random bits, of which ten or so are used: between half and the whole.
+    let jitter = u64::try_from(host.random() % u128::from(longest / 2 + 1)).unwrap_or(0);
+    host.sleep(Duration::from_millis(longest / 2 + jitter)).await;
+}
+
+/// Whether to try again, and the pause before it.
+pub(crate) async fn again(host: &impl Host, error: &PortError, attempt: u32) -> bool {
+    let worth = matches!(
+        error,
+        PortError::Unknown { .. } | PortError::Throttled { .. } | PortError::Conflict { .. }
+    );
+    if worth && attempt + 1 < ATTEMPTS {
+        pause(host, attempt).await;
+        return true;
+    }
+    false
+}
+
+/// Reads the lock at `key`.
+pub(crate) async fn find(
+    store: &impl ObjectStore,
+    host: &impl Host,
+    key: &str,
+) -> Result<Option<Found>, EngineError> {
+    let mut attempt = 0;
+    let object = loop {
+        match store.get(key, MAX_LOCK_BYTES).await {
+            Ok(object) => break object,
+            Err(error) if again(host, &error, attempt).await => attempt += 1,
+            Err(source) => {
+                return Err(EngineError::Port {
+                    step: "reading the lock",
+                    source,
+                });
+            }
+        }
+    };
+    let Some(object) = object else { return Ok(None) };
+    let lock = Lock::parse(key, &object.body)?;
+    Ok(Some(Found {
+        lock,
+        etag: object.etag,
+        age: object.age,
+    }))
+}
+
+impl Lease {
+    /// Creates the lock. `None`: one is there already, and it is not ours.
+    pub(crate) async fn create(
+        store: &impl ObjectStore,
+        host: &impl Host,
+        key: &str,
+        lock: Lock,
+    ) -> Result<Option<Self>, EngineError> {
+        Self::acquire(store, host, key, lock, PutIf::Absent).await
+    }
+
+    /// Takes over a lock that is free. `None`: somebody was faster.
+    pub(crate) async fn take_over(
+        store: &impl ObjectStore,
+        host: &impl Host,
+        key: &str,
+        lock: Lock,
+        seen: ETag,
+    ) -> Result<Option<Self>, EngineError> {
+        Self::acquire(store, host, key, lock, PutIf::Matches(seen)).await
+    }
+
+    async fn acquire(
+        store: &impl ObjectStore,
+        host: &impl Host,
+        key: &str,
+        lock: Lock,
+        condition: PutIf,
+    ) -> Result<Option<Self>, EngineError> {
+        let mut attempt = 0;
+        loop {
+            let since = Moment::now(host);
+            let answer = store
+                .put(
+                    key,
+                    Bytes::from(lock.to_json()),
+                    &lock_metadata(),
+                    condition.clone(),
+                )
+                .await;
+            let error = match answer {
+                Ok(etag) => {
+                    return Ok(Some(Self {
+                        lock,
+                        key: key.to_owned(),
+                        etag,
+                        since,
+                    }));
+                }
+                Err(PortError::Refused {
+                    operation,
+                    code,
+                    message,
+                }) => {
+                    let source = PortError::Refused {
+                        operation,
+                        code,
+                        message,
+                    };
+                    return Err(EngineError::Port {
+                        step: "writing the lock",
+                        source,
+                    });
+                }
+                Err(error) => error,
+            };
+            // The put, or an attempt of it whose answer was lost, may have been carried out: the document tells.
+            match find(store, host, key).await? {
+                Some(found) if found.lock.holder == lock.holder => {
+                    return Ok(Some(Self {
+                        lock: found.lock,
+                        key: key.to_owned(),
+                        etag: found.etag,
+                        since,
+                    }));
+                }
+                found => {
+                    let unchanged = match (&condition, &found) {
+                        (PutIf::Absent, None) => true,
+                        (PutIf::Matches(seen), Some(found)) => *seen == found.etag,
+                        _ => false,
+                    };
+                    if !unchanged {
+                        return Ok(None);
+                    }
+                }
+            }
+            if !again(host, &error, attempt).await {
+                return Err(EngineError::Port {
+                    step: "writing the lock",
+                    source: error,
+                });
+            }
+            attempt += 1;
+        }
+    }
+
+    /// From when on the lease counts: before the request that was last granted went out.
+    pub(crate) fn since(&self) -> Moment {
+        self.since
+    }
+
+    /// Replaces the document by compare-and-swap.
+    ///
+    /// # Errors
+    /// Only when the service can't be brought to a definite answer.
+    pub(crate) async fn write(
+        &mut self,
+        store: &impl ObjectStore,
+        host: &impl Host,
+        next: Lock,
+    ) -> Result<Written, EngineError> {
+        let mut next = next;
+        let mut attempt = 0;
+        loop {
+            let since = Moment::now(host);
+            let condition = PutIf::Matches(self.etag.clone());
+            let answer = store
+                .put(
+                    &self.key,
+                    Bytes::from(next.to_json()),
+                    &lock_metadata(),
+                    condition,
+                )
+                .await;
+            let error = match answer {
+                Ok(etag) => {
+                    self.etag = etag;
+                    self.lock = next;
+                    self.since = since;
+                    return Ok(Written::Stands);
+                }
+                Err(source @ PortError::Refused { .. }) => {
+                    return Err(EngineError::Port {
+                        step: "writing the lock",
+                        source,
+                    });
+                }
+                Err(error) => error,
+            };
+            match find(store, host, &self.key).await? {
+                None => return Ok(Written::Lost),
+                Some(found) if found.lock == next => {
+                    // It was carried out; only its answer was lost.
+                    self.etag = found.etag;
+                    self.lock = next;
+                    self.since = since;
+                    return Ok(Written::Stands);
+                }
+                Some(found)
+                    if found.lock.epoch == self.lock.epoch && found.lock.holder == self.lock.holder =>
+                {
+                    // Still ours, by an earlier write. A request that is still under way carries an older tag or an
+                    // older rev: with a higher rev this one can't be mistaken for it.
+                    self.etag = found.etag;
+                    next.rev = next.rev.max(found.lock.rev) + 1;
+                }
+                Some(_) => return Ok(Written::Lost),
+            }
+            // After a 412 that was only an older tag of ours, the new one is tried at once.
+            let at_once = matches!(error, PortError::PreconditionFailed { .. }) && attempt + 1 < ATTEMPTS;
+            if !at_once && !again(host, &error, attempt).await {
+                return Err(EngineError::Port {
+                    step: "writing the lock",
+                    source: error,
+                });
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Gives the lock back.
+    pub(crate) async fn release(
+        &mut self,
+        store: &impl ObjectStore,
+        host: &impl Host,
+        cursor: Cursor,
+        counters: jobmill_core::lock::Counters,
+        stopped: Option<Stopped>,
+    ) -> Result<Written, EngineError> {
+        let next = self.lock.released(cursor, counters, stopped);
+        self.write(store, host, next).await
+    }
+
+    /// Deletes the lock, if it is still this very version.
+    pub(crate) async fn delete(&self, store: &impl ObjectStore) -> Result<(), PortError> {
+        match store.delete(&self.key, Some(&self.etag)).await {
+            // Somebody took it over: they will find the receipt and clean up.
+            Err(PortError::PreconditionFailed { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The sweep: finds queue files that nobody works on, and starts a sibling for each. It holds nothing itself.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jobmill_core::lock::LOCK_PREFIX;
+
+use crate::error::{During as _, EngineError};
+use crate::invocation::Engine;
+use crate::lease::find;
+use crate::outcome::Outcome;
+use crate::ports::{Host, ObjectStore, Siblings, TaskTable};
+use crate::spool::Label;
+
+/// Rows without a lock that are younger than this are about to get one.
+const ORPHAN_AGE: Duration = Duration::from_secs(60);
+
+/// A sweep starts so many siblings at most; the next one goes on.
+const MAX_SIBLINGS: usize = 500;
+
+impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> {
+    /// Starts a sibling for each file of ours whose lock is released or expired, or that has none.
+    pub(crate) async fn sweep(&self) -> Result<Outcome, EngineError> {
+        let locks = self.names_below(LOCK_PREFIX).await?;
+        let (mut files, mut stopped) = (Vec::new(), Vec::new());
+        for name in &locks {
+            let Some(file) = name.strip_prefix(LOCK_PREFIX) else {
+                continue;
+            };
+            match find(self.store, self.host, &self.config.key(name)).await {
+                Ok(Some(found)) if found.lock.stopped.is_some() => stopped.push(file.to_owned()),
+                Ok(Some(found)) if found.lock.is_free(found.age) => files.push(file.to_owned()),
+                Ok(_) => {}
+                // Rows that a sosw Scheduler has locked, or damage: either way not for the sweep.
+                Err(EngineError::Input(error)) => tracing::debug!(%error, "passed over while sweeping"),
+                Err(error) => return Err(error),
+            }
+            if files.len() >= MAX_SIBLINGS {
+                break;
+            }
+        }
+        let (stem, _) = &self.config.queue_file;
+        for name in self.names_below(&format!("{stem}_")).await? {
+            if files.len() >= MAX_SIBLINGS {
+                break;
+            }
+            if locks.contains(&format!("{LOCK_PREFIX}{name}")) {
+                continue;
+            }
+            let head = self
+                .store
+                .head(&self.config.key(&name))
+                .await
+                .during("looking at a queue file")?;
+            if head.is_some_and(|head| head.age > ORPHAN_AGE && Label::of(&head).is_some()) {
+                files.push(name);
+            }
+        }
+        let mut failed = Vec::new();
+        let mut started = Vec::new();
+        for file in files {
+            match self.spawn(&file, 0).await {
+                Ok(()) => started.push(file),
+                Err(error) => {
+                    tracing::error!(%error, file_name = %file, "could not start a sibling; the next sweep tries again");
+                    failed.push(file);
+                }
+            }
+        }
+        if started.is_empty() && failed.is_empty() && stopped.is_empty() {
+            return Ok(Outcome::NothingToDo {
+                reason: "no queue file waits for anybody".to_owned(),
+            });
+        }
+        Ok(Outcome::Swept {
+            files: started,
+            stopped,
+            failed,
+        })
+    }
+
+    /// The names directly below the prefix that begin with `start`.
+    async fn names_below(&self, start: &str) -> Result<BTreeSet<String>, EngineError> {
+        let prefix = self.config.key("");
+        let wanted = format!("{prefix}{start}");
+        let mut names = BTreeSet::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .store
+                .list(&wanted, after.as_deref())
+                .await
+                .during("listing queue files")?;
+            let Some(last) = page.last() else { return Ok(names) };
+            after = Some(last.key.clone());
+            for listed in page {
+                if let Some(name) = listed.key.strip_prefix(&prefix)
+                    && !name.contains('/')
+                {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+    }
+}
