@@ -1,1 +1,7 @@
-//! Placeholder.
+//! What the tests share: the ports in memory on virtual time, a network that fails between them, and the suite that
+//! every implementation of a port passes.
+
+pub mod conformance;
+pub mod faulty;
+pub mod memory;
+pub mod world;

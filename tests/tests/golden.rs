@@ -1,5 +1,11 @@
 //! The recorded cases of what a job means, through the library. (Through the command: `command.rs`.)
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 
 use jobmill_core::config::Config;
 use jobmill_core::event::{self, Request};
@@ -10,27 +16,50 @@ use serde_json::Value;
 /// Rows, or the type of the error.
 fn answer(case: &Value) -> Result<Vec<Value>, String> {
     let config = Config::read(&case["config"]).map_err(|_| "InvalidConfig".to_owned())?;
-    let as_of = case["as_of"].as_str().map(|text| AsOf::parse(text).expect("the case's as_of is a date"));
+    let as_of = case["as_of"]
+        .as_str()
+        .map(|text| AsOf::parse(text).expect("the case's as_of is a date"));
     let request = event::read(case["event"].clone()).map_err(|error| error.kind.to_string())?;
-    let Request::Job(request) = request else { return Err("InvalidEvent".to_owned()) };
+    let Request::Job(request) = request else {
+        return Err("InvalidEvent".to_owned());
+    };
     let now = AsOf::parse("1999-01-01").unwrap();
     let plan = Plan::make(&config, request, as_of, now).map_err(|error| error.kind.to_string())?;
     let rows: Vec<Vec<u8>> = plan.chunks.rows().collect();
-    assert_eq!(plan.chunks.row_count(), rows.len() as u64, "the count is the length");
+    assert_eq!(
+        plan.chunks.row_count(),
+        rows.len() as u64,
+        "the count is the length"
+    );
     let bytes: usize = rows.iter().map(|row| row.len() + 1).sum();
-    assert_eq!(plan.chunks.byte_count(), bytes as u64, "the size is known before the rows are made");
+    assert_eq!(
+        plan.chunks.byte_count(),
+        bytes as u64,
+        "the size is known before the rows are made"
+    );
     let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
     assert_eq!(plan.chunks.longest_row(), longest as u64);
     let by_level: u64 = plan.chunks.levels().iter().map(|level| level.rows).sum();
     if plan.split {
-        assert_eq!(by_level, plan.chunks.rows_per_date(), "each row ends at one level");
+        assert_eq!(
+            by_level,
+            plan.chunks.rows_per_date(),
+            "each row ends at one level"
+        );
     }
     for first in [0, 1, rows.len() / 2, rows.len().saturating_sub(1), rows.len()] {
         let mut from = plan.chunks.rows_from(first as u64);
-        assert_eq!(from.next(), rows.get(first).cloned(), "row {first} found without making those before it");
+        assert_eq!(
+            from.next(),
+            rows.get(first).cloned(),
+            "row {first} found without making those before it"
+        );
         assert_eq!(from.remaining(), rows.len().saturating_sub(first + 1) as u64);
     }
-    Ok(rows.iter().map(|row| serde_json::from_slice(row).unwrap()).collect())
+    Ok(rows
+        .iter()
+        .map(|row| serde_json::from_slice(row).unwrap())
+        .collect())
 }
 
 #[test]
@@ -47,9 +76,17 @@ fn every_recorded_case_gets_its_rows_or_its_error() {
         };
         let answer = answer(&case);
         if answer != expected {
-            wrong.push(format!("{}: {answer:?}\n   instead of {expected:?}\n   for {}", case["id"], case["event"]));
+            wrong.push(format!(
+                "{}: {answer:?}\n   instead of {expected:?}\n   for {}",
+                case["id"], case["event"]
+            ));
         }
     }
     assert_eq!(count, 573);
-    assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

@@ -184,3 +184,51 @@ fn https_client() -> SharedHttpClient {
 fn plain_client() -> SharedHttpClient {
     HttpClientBuilder::new().pool_idle_timeout(IDLE).build_http()
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_types::service_config::LoadServiceConfig;
+
+    use super::*;
+
+    /// An environment or a profile that sets the endpoint of one service.
+    #[derive(Debug)]
+    struct EndpointOf(&'static str);
+
+    impl LoadServiceConfig for EndpointOf {
+        fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+            (key.service_id() == self.0).then(|| "http://127.0.0.1:1".to_owned())
+        }
+    }
+
+    #[test]
+    fn buckets_go_into_the_path_wherever_the_endpoint_of_s3_is_overridden() {
+        let overridden = |config: aws_types::sdk_config::Builder| s3_endpoint_is_overridden(&config.build());
+        assert!(!overridden(SdkConfig::builder()));
+        assert!(overridden(
+            SdkConfig::builder().endpoint_url("http://127.0.0.1:1")
+        ));
+        assert!(overridden(SdkConfig::builder().service_config(EndpointOf("S3"))));
+        assert!(!overridden(
+            SdkConfig::builder().service_config(EndpointOf("DynamoDB"))
+        ));
+    }
+
+    #[test]
+    fn a_task_write_has_one_attempt_and_the_request_time() {
+        let clients = Clients::at_endpoint(
+            "http://127.0.0.1:1",
+            ClientOptions {
+                request_time: Duration::from_secs(7),
+            },
+        );
+        let config = clients.dynamodb.once.config();
+        assert_eq!(config.retry_config().map(RetryConfig::max_attempts), Some(1));
+        assert_eq!(
+            config.timeout_config().and_then(TimeoutConfig::operation_timeout),
+            Some(Duration::from_secs(7))
+        );
+        let config = clients.dynamodb.retrying.config();
+        assert_eq!(config.retry_config().map(RetryConfig::max_attempts), Some(3));
+    }
+}

@@ -6,7 +6,6 @@ use std::error::Error;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jobmill_engine::ports::PortError;
 
@@ -51,24 +50,16 @@ where
         ),
         // It never left the house, for a reason that will not go away.
         SdkError::ConstructionFailure(_) => {
-            return refused(
-                operation,
-                "ConstructionFailure",
-                DisplayErrorContext(&error).to_string(),
-            );
+            return refused(operation, "ConstructionFailure", with_causes(&error));
         }
         SdkError::DispatchFailure(_) if lacks_credentials(&error) => {
-            return refused(
-                operation,
-                "CredentialsNotLoaded",
-                DisplayErrorContext(&error).to_string(),
-            );
+            return refused(operation, "CredentialsNotLoaded", with_causes(&error));
         }
         // Time-outs, resets, answers that can't be read, and whatever the SDK comes to add.
         _ => {
             return PortError::Unknown {
                 operation,
-                message: DisplayErrorContext(&error).to_string(),
+                message: with_causes(&error),
             };
         }
     };
@@ -109,6 +100,21 @@ pub(crate) fn refused(operation: &'static str, code: &str, message: impl Into<St
         code: code.to_owned(),
         message: message.into(),
     }
+}
+
+/// The error and what caused it, in one line: `dispatch failure: io error: connection refused`.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        // Some errors repeat what caused them in their own words.
+        if !text.ends_with(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Did the request fail because there are no credentials to sign it with? A provider that merely timed out may
@@ -194,10 +200,11 @@ mod tests {
             HttpResponse,
         >;
         let error: Failure = SdkError::timeout_error("too slow");
-        assert!(matches!(
-            port_error("dynamodb:BatchExecuteStatement", error),
-            PortError::Unknown { .. }
-        ));
+        let expected = PortError::Unknown {
+            operation: "dynamodb:BatchExecuteStatement",
+            message: "request has timed out: too slow".to_owned(),
+        };
+        assert_eq!(port_error("dynamodb:BatchExecuteStatement", error), expected);
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::error::{port_error, refused};
 
 /// Bodies from this size on get the time-outs of a bulk request.
 const BULK: usize = 512 * 1024;
+/// No object reaches that far, and no store counts further.
+const FURTHEST: u64 = i64::MAX.unsigned_abs();
 /// As many keys as S3 lists at once.
 const PAGE: i32 = 1000;
 
@@ -106,7 +108,8 @@ impl ObjectStore for S3Store {
         if length == 0 {
             return Ok(self.head(key).await?.map(|_| Bytes::new()));
         }
-        let range = format!("bytes={offset}-{}", offset.saturating_add(length - 1));
+        let last = offset.saturating_add(length - 1);
+        let range = format!("bytes={}-{}", offset.min(FURTHEST), last.min(FURTHEST));
         let mut attempt = 1;
         loop {
             let answer = self

@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::{
     BatchStatementResponse, BillingMode, CancellationReason, ConditionCheck, Put, PutRequest,
     TableDescription, TransactWriteItem, WriteRequest,
 };
+use jobmill_core::config::{FieldNames, Tables, TaskWrites};
 use jobmill_core::task::{Greenfield, Task};
 use jobmill_engine::ports::{
     Created, Host, InDoubt, MetaRow, PortError, PortResult, TaskTable, WriteCapacity,
@@ -26,36 +27,6 @@ use crate::host::SystemHost;
 /// As many items as one batch may have.
 const BATCH: usize = 25;
 
-/// sosw's `field_names`: how each attribute of a task is called in the tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldNames {
-    /// Type S, partition key of the tasks and closed tables.
-    pub task_id: String,
-    /// Type S, partition key of the greenfield index and of the retry table.
-    pub labourer_id: String,
-    /// Type N, seconds since 1970.
-    pub created_at: String,
-    /// Type N, sort key of the greenfield index.
-    pub greenfield: String,
-    /// Type N, 0 for a new task.
-    pub attempts: String,
-    /// Type S, JSON text.
-    pub payload: String,
-}
-
-impl Default for FieldNames {
-    fn default() -> Self {
-        Self {
-            task_id: "task_id".to_owned(),
-            labourer_id: "labourer_id".to_owned(),
-            created_at: "created_at".to_owned(),
-            greenfield: "greenfield".to_owned(),
-            attempts: "attempts".to_owned(),
-            payload: "payload".to_owned(),
-        }
-    }
-}
-
 /// The primary key of the retry table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RetryKeys {
@@ -66,54 +37,9 @@ pub enum RetryKeys {
     Task,
 }
 
-/// The tables of a sosw environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskTableNames {
-    /// `dynamo_db_config.table_name`.
-    pub tasks: String,
-    /// `dynamo_db_config.index_greenfield`.
-    pub index_greenfield: String,
-    /// `sosw_retry_tasks_table`.
-    pub retry: String,
-    /// The key of the retry table.
-    pub retry_keys: RetryKeys,
-    /// `sosw_closed_tasks_table`.
-    pub closed: String,
-    /// `dynamo_db_config.field_names`.
-    pub fields: FieldNames,
-}
-
-impl Default for TaskTableNames {
-    /// sosw's defaults.
-    fn default() -> Self {
-        Self {
-            tasks: "sosw_tasks".to_owned(),
-            index_greenfield: "sosw_tasks_greenfield".to_owned(),
-            retry: "sosw_retry_tasks".to_owned(),
-            retry_keys: RetryKeys::default(),
-            closed: "sosw_closed_tasks".to_owned(),
-            fields: FieldNames::default(),
-        }
-    }
-}
-
-/// How tasks that are not in doubt are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TaskWrites {
-    /// `BatchExecuteStatement` with `INSERT`: an item that is there already stays as it is, however late the request
-    /// arrives.
-    #[default]
-    Insert,
-    /// `BatchWriteItem`, for endpoints without PartiQL: replaces what is there. Safe only if every request lands or
-    /// dies within the request time.
-    Overwrite,
-}
-
 /// What the meta rows of one invocation have in common (sosw's `MetaHandler`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaContext {
-    /// The meta table, `sosw_tasks_meta` in sosw.
-    pub table: String,
     /// The function's name.
     pub author: String,
     /// The request id.
@@ -126,31 +52,43 @@ pub struct MetaContext {
 #[derive(Debug, Clone)]
 pub struct DynamoTasks {
     clients: DynamoClients,
-    names: TaskTableNames,
+    tables: Tables,
     writes: TaskWrites,
+    retry_keys: RetryKeys,
+    meta: Option<(String, MetaContext)>,
+    /// The text of every insert.
     insert: String,
-    meta: Option<MetaContext>,
 }
 
 impl DynamoTasks {
-    /// Without meta rows.
-    pub fn new(clients: DynamoClients, names: TaskTableNames, writes: TaskWrites) -> Self {
-        let insert = insert_statement(&names);
+    /// With sosw's key of the retry table, without meta rows.
+    ///
+    /// `TaskWrites::Insert` is `BatchExecuteStatement` with `INSERT`: an item that is there already stays as it is,
+    /// however late the request arrives. `TaskWrites::Overwrite` is `BatchWriteItem`, which replaces what is there: safe
+    /// only if every request lands or dies within the request time.
+    pub fn new(clients: DynamoClients, tables: Tables, writes: TaskWrites) -> Self {
+        let insert = insert_statement(&tables);
         Self {
             clients,
-            names,
+            tables,
             writes,
-            insert,
+            retry_keys: RetryKeys::default(),
             meta: None,
+            insert,
         }
     }
 
-    /// Writes meta rows too.
-    pub fn with_meta(self, meta: MetaContext) -> Self {
-        Self {
-            meta: Some(meta),
-            ..self
-        }
+    /// With another key of the retry table.
+    #[must_use]
+    pub fn with_retry_keys(self, retry_keys: RetryKeys) -> Self {
+        Self { retry_keys, ..self }
+    }
+
+    /// Writes meta rows too, if the configuration names a table for them.
+    #[must_use]
+    pub fn with_meta(self, context: MetaContext) -> Self {
+        let meta = self.tables.meta.clone().map(|table| (table, context));
+        Self { meta, ..self }
     }
 
     async fn insert(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
@@ -158,7 +96,7 @@ impl DynamoTasks {
         let statements = tasks
             .iter()
             .map(|task| {
-                let values = attributes(&self.names.fields, task)
+                let values = attributes(&self.tables.fields, task)
                     .map(|(_, value)| value)
                     .to_vec();
                 BatchStatementRequest::builder()
@@ -191,7 +129,7 @@ impl DynamoTasks {
             .clients
             .once
             .batch_write_item()
-            .request_items(&self.names.tasks, requests)
+            .request_items(&self.tables.tasks, requests)
             .send()
             .await
             .map_err(|error| port_error(OPERATION, error))?;
@@ -204,7 +142,7 @@ impl DynamoTasks {
                 request
                     .put_request()?
                     .item()
-                    .get(&self.names.fields.task_id)?
+                    .get(&self.tables.fields.task_id)?
                     .as_s()
                     .ok()
             })
@@ -218,7 +156,7 @@ impl DynamoTasks {
 
     /// The item of a task.
     fn item(&self, task: &Task) -> HashMap<String, AttributeValue> {
-        attributes(&self.names.fields, task)
+        attributes(&self.tables.fields, task)
             .into_iter()
             .map(|(name, value)| (name.clone(), value))
             .collect()
@@ -226,18 +164,18 @@ impl DynamoTasks {
 
     /// One transaction: the item is put, and stands in none of the three tables.
     fn transaction(&self, task: &Task) -> Result<Vec<TransactWriteItem>, BuildError> {
-        let fields = &self.names.fields;
+        let fields = &self.tables.fields;
         let id = (fields.task_id.clone(), AttributeValue::S(task.task_id.clone()));
         let labourer = (
             fields.labourer_id.clone(),
             AttributeValue::S(task.labourer_id.clone()),
         );
-        let retry_key = match self.names.retry_keys {
+        let retry_key = match self.retry_keys {
             RetryKeys::LabourerAndTask => HashMap::from([labourer, id.clone()]),
             RetryKeys::Task => HashMap::from([id.clone()]),
         };
         let put = Put::builder()
-            .table_name(&self.names.tasks)
+            .table_name(&self.tables.tasks)
             .set_item(Some(self.item(task)))
             .condition_expression(ABSENT)
             .expression_attribute_names("#id", &fields.task_id)
@@ -253,8 +191,8 @@ impl DynamoTasks {
         };
         Ok(vec![
             TransactWriteItem::builder().put(put).build(),
-            absent(&self.names.retry, retry_key)?,
-            absent(&self.names.closed, HashMap::from([id]))?,
+            absent(&self.tables.retry, retry_key)?,
+            absent(&self.tables.closed, HashMap::from([id]))?,
         ])
     }
 }
@@ -266,15 +204,15 @@ impl TaskTable for DynamoTasks {
         not_after: Greenfield,
     ) -> PortResult<Option<Greenfield>> {
         const OPERATION: &str = "dynamodb:Query";
-        let field = &self.names.fields.greenfield;
+        let field = &self.tables.fields.greenfield;
         let answer = self
             .clients
             .retrying
             .query()
-            .table_name(&self.names.tasks)
-            .index_name(&self.names.index_greenfield)
+            .table_name(&self.tables.tasks)
+            .index_name(&self.tables.index_greenfield)
             .key_condition_expression("#labourer = :labourer AND #greenfield <= :latest")
-            .expression_attribute_names("#labourer", &self.names.fields.labourer_id)
+            .expression_attribute_names("#labourer", &self.tables.fields.labourer_id)
             .expression_attribute_names("#greenfield", field)
             .expression_attribute_values(":labourer", AttributeValue::S(labourer_id.to_owned()))
             .expression_attribute_values(":latest", AttributeValue::N(not_after.to_string()))
@@ -334,33 +272,35 @@ impl TaskTable for DynamoTasks {
             .clients
             .retrying
             .describe_table()
-            .table_name(&self.names.tasks)
+            .table_name(&self.tables.tasks)
             .send()
             .await
             .map_err(|error| port_error(OPERATION, error))?;
         let table = answer
             .table
             .ok_or_else(|| refused(OPERATION, "MissingTable", "the answer describes no table"))?;
-        Ok(capacity(&table, &self.names.index_greenfield))
+        Ok(capacity(&table, &self.tables.index_greenfield))
     }
 
     async fn record_meta(&self, rows: &[MetaRow]) -> PortResult<()> {
         const OPERATION: &str = "dynamodb:BatchWriteItem";
-        let Some(meta) = &self.meta else { return Ok(()) };
+        let Some((table, context)) = &self.meta else {
+            return Ok(());
+        };
         // A note for people, never read back by the engine: the machine's clock will do.
         let wall_ms = SystemHost::new().wall_ms();
         let created_at = Greenfield::from_millis(wall_ms).to_string();
         for batch in rows.chunks(BATCH) {
             let requests = batch
                 .iter()
-                .map(|row| put_request(meta_item(meta, row, &created_at)))
+                .map(|row| put_request(meta_item(context, row, &created_at)))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|error| unbuildable(OPERATION, &error))?;
             let answer = self
                 .clients
                 .retrying
                 .batch_write_item()
-                .request_items(&meta.table, requests)
+                .request_items(table, requests)
                 .send()
                 .await
                 .map_err(|error| port_error(OPERATION, error))?;
@@ -399,7 +339,7 @@ fn attributes<'a>(names: &'a FieldNames, task: &Task) -> [(&'a String, Attribute
 }
 
 /// `INSERT INTO "table" VALUE {'task_id': ?, ...}`, in the order of [`attributes`].
-fn insert_statement(names: &TaskTableNames) -> String {
+fn insert_statement(tables: &Tables) -> String {
     let FieldNames {
         task_id,
         labourer_id,
@@ -407,13 +347,13 @@ fn insert_statement(names: &TaskTableNames) -> String {
         greenfield,
         attempts,
         payload,
-    } = &names.fields;
+    } = &tables.fields;
     let fields = [task_id, labourer_id, created_at, greenfield, attempts, payload]
         .map(|name| format!("'{}': ?", name.replace('\'', "''")))
         .join(", ");
     format!(
         "INSERT INTO \"{}\" VALUE {{{fields}}}",
-        names.tasks.replace('"', "\"\"")
+        tables.tasks.replace('"', "\"\"")
     )
 }
 
@@ -423,15 +363,15 @@ fn put_request(item: HashMap<String, AttributeValue>) -> Result<WriteRequest, Bu
 }
 
 /// A meta row as sosw's `MetaHandler.post` writes it.
-fn meta_item(meta: &MetaContext, row: &MetaRow, created_at: &str) -> HashMap<String, AttributeValue> {
+fn meta_item(context: &MetaContext, row: &MetaRow, created_at: &str) -> HashMap<String, AttributeValue> {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     HashMap::from([
         ("task_id".to_owned(), text(&row.task_id)),
         ("labourer_id".to_owned(), text(&row.labourer_id)),
         ("created_at".to_owned(), AttributeValue::N(created_at.to_owned())),
-        ("author".to_owned(), text(&meta.author)),
-        ("invocation_id".to_owned(), text(&meta.invocation_id)),
-        ("log_stream_name".to_owned(), text(&meta.log_stream_name)),
+        ("author".to_owned(), text(&context.author)),
+        ("invocation_id".to_owned(), text(&context.invocation_id)),
+        ("log_stream_name".to_owned(), text(&context.log_stream_name)),
         ("action".to_owned(), text("created")),
     ])
 }
@@ -547,7 +487,7 @@ mod tests {
     #[test]
     fn the_statement_names_table_and_fields() {
         assert_eq!(
-            insert_statement(&TaskTableNames::default()),
+            insert_statement(&Tables::default()),
             "INSERT INTO \"sosw_tasks\" VALUE {'task_id': ?, 'labourer_id': ?, 'created_at': ?, 'greenfield': ?, \
              'attempts': ?, 'payload': ?}"
         );
@@ -555,17 +495,17 @@ mod tests {
             task_id: "it's".to_owned(),
             ..FieldNames::default()
         };
-        let names = TaskTableNames {
+        let tables = Tables {
             tasks: "a\"b".to_owned(),
             fields,
-            ..TaskTableNames::default()
+            ..Tables::default()
         };
-        assert!(insert_statement(&names).starts_with("INSERT INTO \"a\"\"b\" VALUE {'it''s': ?,"));
+        assert!(insert_statement(&tables).starts_with("INSERT INTO \"a\"\"b\" VALUE {'it''s': ?,"));
     }
 
     #[test]
     fn parameters_stand_in_the_order_of_the_statement() {
-        let names = TaskTableNames::default();
+        let tables = Tables::default();
         let task = Task {
             task_id: "1".to_owned(),
             labourer_id: "2".to_owned(),
@@ -573,8 +513,8 @@ mod tests {
             greenfield: Greenfield::from_nanos(4),
             payload: "{}".to_owned(),
         };
-        let statement = insert_statement(&names);
-        let fields: Vec<usize> = attributes(&names.fields, &task)
+        let statement = insert_statement(&tables);
+        let fields: Vec<usize> = attributes(&tables.fields, &task)
             .iter()
             .map(|(name, _)| statement.find(&format!("'{name}'")).unwrap())
             .collect();

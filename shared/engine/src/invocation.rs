@@ -119,6 +119,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
             Some(run) => run,
             None => check_run_id("request id", &context.request_id)?,
         };
+        tracing::Span::current().record("run_id", run.as_str());
         let wall_ms = self.host.wall_ms();
         let outside = || {
             Error::new(
@@ -401,6 +402,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
             self.clean_up(&keys, &lease).await;
             return already_completed(&receipt, &lease.lock.run, Some(&lease.lock.fingerprint));
         }
+        tracing::Span::current().record("run_id", lease.lock.run.as_str());
         let lane = match lease.lock.lane() {
             Some(lane) => lane,
             None => {

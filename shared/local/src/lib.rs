@@ -15,15 +15,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use dynamo::TaskTables;
 pub use faults::{Effect, Faults, Rule, RuleId, Service, WriteRate};
+pub use lambda::{FunctionSpec, InvocationKind, InvocationOutcome, InvocationRecord, InvokeResult, LogLine};
 pub use stats::{OperationStats, StatsSnapshot};
 
-use clock::Clock;
+use clock::{Clock, Random};
 use dynamo::DynamoEndpoint;
-use lambda::LambdaEndpoint;
+use lambda::{Lambda, LambdaEndpoint};
 use s3::{S3Endpoint, Store};
 use server::Front;
 use stats::Stats;
@@ -49,6 +50,28 @@ pub enum LocalError {
     /// The runtime of the cloud has ended.
     #[error("the local cloud has stopped")]
     Stopped,
+    /// There is no such function.
+    #[error("the function {0:?} is not registered")]
+    NoSuchFunction(String),
+    /// The function's queue is full, or all its instances are at work.
+    #[error("too many invocations of {0:?} at once")]
+    TooManyInvocations(String),
+    /// Invocations are still on their way.
+    #[error("{pending} invocations are not over after {timeout:?}")]
+    NotIdle {
+        /// Queued, running, or waiting to be tried again.
+        pending: usize,
+        /// How long was waited.
+        timeout: Duration,
+    },
+    /// Nothing like it was printed.
+    #[error("no instance printed a line with {part:?} in {timeout:?}")]
+    NoSuchLog {
+        /// What was looked for.
+        part: String,
+        /// How long was waited.
+        timeout: Duration,
+    },
     /// There is no such bucket.
     #[error("the bucket {0:?} does not exist")]
     NoSuchBucket(String),
@@ -62,11 +85,40 @@ pub struct LocalCloudOptions {
     pub seed: u64,
     /// Threads that serve.
     pub threads: usize,
+    /// Whether what functions print is also printed on standard error.
+    pub forward_logs: bool,
+}
+
+impl LocalCloudOptions {
+    /// Sets the seed.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets how many threads serve.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets whether what functions print is also printed on standard error.
+    #[must_use]
+    pub fn forward_logs(mut self, forward: bool) -> Self {
+        self.forward_logs = forward;
+        self
+    }
 }
 
 impl Default for LocalCloudOptions {
     fn default() -> Self {
-        Self { seed: 0, threads: 2 }
+        Self {
+            seed: 0,
+            threads: 2,
+            forward_logs: false,
+        }
     }
 }
 
@@ -87,8 +139,10 @@ pub struct LocalCloud {
     front: Arc<Front>,
     store: Arc<Store>,
     clock: Arc<Clock>,
+    lambda: Lambda,
+    random: Random,
     address: SocketAddr,
-    runtime: Option<Runtime>,
+    _threads: Threads,
 }
 
 impl LocalCloud {
@@ -97,39 +151,35 @@ impl LocalCloud {
     /// # Errors
     /// [`LocalError::Io`] if a port or a thread can't be had.
     pub async fn start(options: LocalCloudOptions) -> Result<Self, LocalError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_name("local-cloud")
-            .enable_all()
-            .build()?;
+        let threads = Threads::start(options.threads)?;
         let clock = Arc::new(Clock::default());
         let store = Arc::new(Store::default());
         let faults = Faults::new(options.seed);
-        let (listener, address) = runtime
-            .spawn(server::bind())
-            .await
-            .map_err(|_| LocalError::Stopped)??;
-        let dynamo = runtime
-            .spawn(DynamoEndpoint::start())
-            .await
-            .map_err(|_| LocalError::Stopped)??;
+        let (listener, address) = threads.run(server::bind()).await??;
+        let dynamo = threads.run(DynamoEndpoint::start()).await??;
+        let handle = threads.run(async { Handle::current() }).await?;
+        let environment = environment(&format!("http://{address}"));
+        let lambda = Lambda::new(handle.clone(), environment, options.forward_logs);
         let front = Arc::new(Front {
             s3: S3Endpoint::new(Arc::clone(&store), Arc::clone(&clock)),
             dynamo,
-            lambda: LambdaEndpoint,
+            lambda: LambdaEndpoint::new(lambda.clone()),
             faults,
             stats: Arc::new(Stats::default()),
         });
         let served = Arc::clone(&front);
-        runtime.spawn(server::serve(listener, move |request| {
+        handle.spawn(server::serve(listener, move |request| {
             Arc::clone(&served).handle(request)
         }));
+        let random = Random::new(options.seed);
         Ok(Self {
             front,
             store,
             clock,
+            lambda,
+            random,
             address,
-            runtime: Some(runtime),
+            _threads: threads,
         })
     }
 
@@ -148,17 +198,7 @@ impl LocalCloud {
     /// What an AWS SDK in another process needs to find this cloud, as environment variables.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
-        [
-            ("AWS_ENDPOINT_URL", self.endpoint().as_str()),
-            ("AWS_REGION", REGION),
-            ("AWS_DEFAULT_REGION", REGION),
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+        environment(&self.endpoint())
     }
 
     /// The injector of faults.
@@ -268,6 +308,75 @@ impl LocalCloud {
         self.front.dynamo.put(table, item)
     }
 
+    /// Makes a function known; one of the same name gets the new settings from its next instance on.
+    pub fn register_function(&self, spec: FunctionSpec) {
+        self.lambda.register(spec);
+    }
+
+    /// Invokes a function asynchronously, past HTTP and faults. Returns the request id.
+    ///
+    /// # Errors
+    /// [`LocalError::NoSuchFunction`] or [`LocalError::TooManyInvocations`].
+    pub fn invoke_event(&self, function: &str, payload: impl Into<Bytes>) -> Result<String, LocalError> {
+        self.lambda.invoke_event(function, payload.into())
+    }
+
+    /// Invokes a function and waits for its answer, past HTTP and faults.
+    ///
+    /// # Errors
+    /// [`LocalError::NoSuchFunction`] or [`LocalError::TooManyInvocations`]; that the function failed is no error.
+    pub async fn invoke(
+        &self,
+        function: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<InvokeResult, LocalError> {
+        self.lambda.invoke(function, payload.into()).await
+    }
+
+    /// Waits until no invocation is queued, running, or waiting to be tried again.
+    ///
+    /// # Errors
+    /// [`LocalError::NotIdle`] after `timeout`.
+    pub async fn wait_idle(&self, timeout: Duration) -> Result<(), LocalError> {
+        self.lambda.wait_idle(timeout).await
+    }
+
+    /// Each attempt at each invocation, in the order in which they began.
+    #[must_use]
+    pub fn invocations(&self) -> Vec<InvocationRecord> {
+        self.lambda.invocations()
+    }
+
+    /// What functions printed.
+    #[must_use]
+    pub fn logs(&self) -> Vec<LogLine> {
+        self.lambda.logs()
+    }
+
+    /// Waits until a function has printed a line that contains `part`, and returns the first of them.
+    ///
+    /// # Errors
+    /// [`LocalError::NoSuchLog`] after `timeout`.
+    pub async fn wait_log(&self, part: &str, timeout: Duration) -> Result<LogLine, LocalError> {
+        self.lambda.wait_log(part, timeout).await
+    }
+
+    /// How many instances there are.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.lambda.instances()
+    }
+
+    /// Kills an instance that is at work, by chance. Returns its number.
+    pub fn kill_random(&self) -> Option<u64> {
+        self.lambda.kill_random(&self.random)
+    }
+
+    /// Kills all instances. Returns how many there were.
+    pub fn kill_all_instances(&self) -> usize {
+        self.lambda.kill_all()
+    }
+
     /// Deletes one item.
     ///
     /// # Errors
@@ -277,10 +386,53 @@ impl LocalCloud {
     }
 }
 
-impl Drop for LocalCloud {
+/// The runtime that everything runs on; stops it when dropped.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start(count: usize) -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(count.max(1))
+            .thread_name("local-cloud")
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Runs a future there, to its end.
+    async fn run<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, LocalError> {
+        let runtime = self.0.as_ref().ok_or(LocalError::Stopped)?;
+        runtime.spawn(future).await.map_err(|_| LocalError::Stopped)
+    }
+}
+
+impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        let Some(runtime) = self.0.take() else { return };
+        // Instances are killed when their tasks are dropped, which the end of the runtime waits for. A runtime may not
+        // be waited for on the thread of another one, so a thread of its own does it.
+        let ending = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5)));
+        if ending.join().is_err() {
+            tracing::warn!("the local cloud did not stop in order");
         }
     }
+}
+
+/// What an AWS SDK needs to find the endpoint.
+fn environment(endpoint: &str) -> Vec<(String, String)> {
+    [
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_REGION", REGION),
+        ("AWS_DEFAULT_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
 }

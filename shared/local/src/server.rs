@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -88,6 +89,14 @@ pub(crate) struct Front {
 impl Front {
     /// One request, with whatever faults are set on its way.
     pub(crate) async fn handle(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Aborted> {
+        if self.faults.is_active() {
+            // A task of its own: a request that is delayed is executed even if its client gives up meanwhile.
+            return tokio::spawn(self.route(request)).await.unwrap_or(Err(Aborted));
+        }
+        self.route(request).await
+    }
+
+    async fn route(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, Aborted> {
         let bytes_in = request.body().size_hint().exact().unwrap_or(0);
         let (service, operation, result) =
             if let Some(operation) = DynamoEndpoint::operation(request.headers()) {
@@ -98,14 +107,15 @@ impl Front {
                     .await;
                 (Service::DynamoDb, operation, result)
             } else if LambdaEndpoint::is_for(request.uri()) {
-                let (operation, result) = Arc::clone(&self).lambda(request).await;
+                let operation = LambdaEndpoint::operation(request.method(), request.uri());
+                let result = self.lambda.call(operation, request, &self.faults).await;
                 (Service::Lambda, operation.to_owned(), result)
             } else {
                 let operation = s3::operation(request.method(), request.uri(), request.headers());
                 (
                     Service::S3,
                     operation.to_owned(),
-                    Arc::clone(&self).s3(operation, request).await,
+                    self.s3(operation, request).await,
                 )
             };
         self.stats
@@ -113,35 +123,41 @@ impl Front {
         result
     }
 
-    async fn s3(
-        self: Arc<Self>,
-        operation: &'static str,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, Aborted> {
+    async fn s3(&self, operation: &'static str, request: Request<Body>) -> Result<Response<Body>, Aborted> {
         if !self.faults.is_active() {
             return self.s3.call(request).await;
         }
-        let resource = percent_encoding::percent_decode_str(request.uri().path())
-            .decode_utf8_lossy()
-            .into_owned();
+        // The request is there as a whole before anything happens to it; its pieces are not copied.
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(|_| Aborted)?;
+        let resource = percent_encoding::percent_decode_str(parts.uri.path()).decode_utf8_lossy();
         let conditional = [header::IF_MATCH, header::IF_NONE_MATCH]
             .iter()
-            .any(|name| request.headers().contains_key(name));
+            .any(|name| parts.headers.contains_key(name));
         let decision = self.faults.decide(
             Service::S3,
             operation,
             |part| resource.contains(part),
-            |effect| !matches!(effect, Effect::Conflict) || conditional,
+            |effect| s3::can_suffer(effect, conditional),
         );
+        drop(resource);
         decision.wait().await;
-        let refused = match decision.effect {
+        let request = Request::from_parts(parts, Body::http_body(body));
+        let (status, code, message) = match decision.effect {
             None => return self.s3.call(request).await,
             Some(Effect::LoseAnswer) => {
                 // The body of the answer is not read: the operation is done once the answer's head stands.
                 drop(self.s3.call(request).await);
                 return Err(Aborted);
             }
-            Some(Effect::Late(delay)) => return self.s3_late(request, delay).await,
+            Some(Effect::Late(delay)) => {
+                let s3 = self.s3.clone();
+                tokio::spawn(async move {
+                    clock::sleep(delay).await;
+                    drop(s3.call(request).await);
+                });
+                return Err(Aborted);
+            }
             Some(Effect::Throttle) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "SlowDown",
@@ -158,51 +174,14 @@ impl Front {
             ),
             Some(_) => return Err(Aborted),
         };
-        // A client that is still sending would see a broken pipe in place of the answer.
-        drain(request.into_body()).await;
-        let (status, code, message) = refused;
         let body = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
         );
         Ok(answer(status, "application/xml", body))
     }
-
-    /// Takes the request in, hangs up, and executes it later: the request of a client that has long given up.
-    async fn s3_late(
-        self: Arc<Self>,
-        request: Request<Body>,
-        delay: std::time::Duration,
-    ) -> Result<Response<Body>, Aborted> {
-        let (parts, body) = request.into_parts();
-        let body = collect(body).await?;
-        tokio::spawn(async move {
-            clock::sleep(delay).await;
-            drop(self.s3.call(Request::from_parts(parts, Body::from(body))).await);
-        });
-        Err(Aborted)
-    }
-
-    async fn lambda(
-        self: Arc<Self>,
-        request: Request<Body>,
-    ) -> (&'static str, Result<Response<Body>, Aborted>) {
-        let operation = LambdaEndpoint::operation(request.method(), request.uri());
-        (
-            operation,
-            self.lambda.call(operation, request, &self.faults).await,
-        )
-    }
-}
-
-/// Reads a body and forgets it.
-pub(crate) async fn drain(body: Body) {
-    if let Err(error) = collect(body).await {
-        tracing::debug!(%error, "the body of a refused request ended early");
-    }
 }
 
 /// Reads a body whole.
 pub(crate) async fn collect(body: Body) -> Result<Bytes, Aborted> {
-    use http_body_util::BodyExt as _;
     Ok(body.collect().await.map_err(|_| Aborted)?.to_bytes())
 }

@@ -12,7 +12,7 @@ use crate::faults::Service;
 /// Counts of one operation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OperationStats {
-    /// Requests that arrived, refused and lost ones included.
+    /// Requests that are over, refused and lost ones included.
     pub requests: u64,
     /// Answers with a status of 400 or more, injected ones included.
     pub errors: u64,

@@ -655,3 +655,41 @@ async fn buckets_are_created_once_and_found() {
         .collect();
     assert_eq!(names, ["other", BUCKET]);
 }
+
+/// A gigabyte in and out. `--ignored --nocapture`, in a release build.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn rate_of_a_large_body() {
+    let (cloud, s3) = start().await;
+    let piece = Bytes::from(vec![b'x'; 1 << 20]);
+    let length = 1u64 << 30;
+    let frames = (0..1024).map(move |_| Ok::<_, std::io::Error>(hyper::body::Frame::data(piece.clone())));
+    let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+    let body = ByteStream::new(SdkBody::from_body_1_x(Sized { body, length }));
+    let started = tokio::time::Instant::now();
+    s3.put_object()
+        .bucket(BUCKET)
+        .key("big")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    println!("put: {:?}", started.elapsed());
+    let started = tokio::time::Instant::now();
+    let mut got = s3
+        .get_object()
+        .bucket(BUCKET)
+        .key("big")
+        .range("bytes=100-")
+        .send()
+        .await
+        .unwrap()
+        .body;
+    let mut read = 100;
+    while let Some(piece) = got.next().await {
+        read += piece.unwrap().len() as u64;
+    }
+    println!("get: {:?}", started.elapsed());
+    assert_eq!(read, length);
+    assert_eq!(cloud.bucket_keys(BUCKET, ""), ["big"]);
+}

@@ -14,6 +14,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 pub(crate) use store::Store;
 
 use crate::clock::Clock;
+use crate::faults::Effect;
 use crate::server::Aborted;
 
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
@@ -77,6 +78,15 @@ fn plain_encoding(headers: &mut HeaderMap) {
         && !kept.is_empty()
     {
         headers.insert(header::CONTENT_ENCODING, kept);
+    }
+}
+
+/// Whether an effect has a meaning for a request.
+pub(crate) fn can_suffer(effect: &Effect, conditional: bool) -> bool {
+    match effect {
+        Effect::Conflict => conditional,
+        Effect::Unprocessed(_) | Effect::LoseInvoke | Effect::DoubleInvoke => false,
+        _ => true,
     }
 }
 

@@ -299,10 +299,7 @@ impl S3 for MemoryS3 {
             ));
         }
         let location = Some(format!("/{}", req.input.bucket));
-        Ok(S3Response::new(dto::CreateBucketOutput {
-            location,
-            ..Default::default()
-        }))
+        Ok(S3Response::new(dto::CreateBucketOutput { location }))
     }
 
     async fn delete_bucket(

@@ -54,10 +54,6 @@ impl Content {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    pub(crate) fn pieces(&self) -> &[Bytes] {
-        &self.pieces
-    }
-
     /// The pieces that cover `range`, cut to it; the bytes themselves are shared.
     pub(crate) fn slice(&self, range: Range<u64>) -> Vec<Bytes> {
         let first = self.ends.partition_point(|end| *end <= range.start);

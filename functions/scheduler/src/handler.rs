@@ -1,0 +1,134 @@
+//! From a Lambda event to an outcome, or to an error with a stable type.
+
+use std::time::Duration;
+
+use jobmill_aws::{Clients, DynamoTasks, LambdaSiblings, MetaContext, REQUEST_TIME, S3Store, SystemHost};
+use jobmill_core::config::Config;
+use jobmill_core::{Error, event, json};
+use jobmill_engine::ports::{Host as _, PortError};
+use jobmill_engine::{Context, Engine, EngineError, Outcome};
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde_json::value::RawValue;
+use tracing::Instrument as _;
+
+use crate::config::ConfigCell;
+
+/// The event as text: read by the same rules as every other JSON from outside.
+pub(crate) type Event = LambdaEvent<Box<RawValue>>;
+
+/// What lives as long as the sandbox.
+pub(crate) struct Scheduler {
+    pub(crate) clients: Clients,
+    pub(crate) config: ConfigCell,
+    pub(crate) host: SystemHost,
+}
+
+/// Why an invocation failed. Lambda reports it as `errorType` and `errorMessage`.
+#[derive(Debug)]
+pub(crate) struct Failure(EngineError);
+
+impl Failure {
+    pub(crate) fn of_service(step: &'static str, source: PortError) -> Self {
+        Self(EngineError::Port { step, source })
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(EngineError::Input(error))
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Self {
+            error_type: failure.0.error_type().to_owned(),
+            error_message: failure.0.to_string(),
+        }
+    }
+}
+
+impl Scheduler {
+    /// Handles one invocation.
+    pub(crate) async fn handle(&self, event: Event) -> Result<Outcome, Failure> {
+        let (payload, context) = event.into_parts();
+        let span = tracing::info_span!(
+            "invocation",
+            request_id = %context.request_id,
+            run_id = tracing::field::Empty
+        );
+        async {
+            let answer = self.answer(&payload, &context).await;
+            match &answer {
+                Ok(outcome) => tracing::info!(outcome = outcome.name(), "done"),
+                Err(failure) => tracing::error!(error_type = failure.0.error_type(), "{}", failure.0),
+            }
+            answer
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn answer(
+        &self,
+        payload: &RawValue,
+        context: &lambda_runtime::Context,
+    ) -> Result<Outcome, Failure> {
+        let config = self.config.get(&self.clients).await?;
+        tracing::debug!(event = payload.get(), "received");
+        let event = json::parse(payload.get())
+            .map_err(|why| Error::new(jobmill_core::ErrorKind::InvalidEvent, format!("the event {why}")))?;
+        let request = event::read(event)?;
+        let store = S3Store::new(self.clients.s3.clone(), &config.queue_bucket);
+        let tasks = DynamoTasks::new(
+            self.clients.dynamodb.clone(),
+            config.tables.clone(),
+            config.task_writes,
+        )
+        .with_meta(MetaContext {
+            author: context.env_config.function_name.clone(),
+            invocation_id: context.request_id.clone(),
+            log_stream_name: context.env_config.log_stream.clone(),
+        });
+        let siblings = LambdaSiblings::new(self.clients.lambda.clone(), &context.invoked_function_arn);
+        let engine = Engine {
+            store: &store,
+            tasks: &tasks,
+            siblings: &siblings,
+            host: &self.host,
+            config,
+            request_time: REQUEST_TIME,
+            progress: &|_, _| {},
+        };
+        let context = Context {
+            request_id: context.request_id.clone(),
+            deadline: self.deadline(config, context.deadline),
+        };
+        Ok(engine.run(request, &context).await?)
+    }
+
+    /// The end of the invocation by the monotonic clock. `cargo lambda watch` sends a deadline of 1970: one that is over
+    /// before the invocation began says nothing, and the configured `timeout` counts.
+    fn deadline(&self, config: &Config, epoch_ms: u64) -> Duration {
+        let left = i64::try_from(epoch_ms)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(self.host.wall_ms());
+        let left = match u64::try_from(left) {
+            Ok(left) if left > 0 => Duration::from_millis(left),
+            _ => {
+                tracing::warn!(
+                    timeout = config.timeout,
+                    "the platform gave no deadline: the configured `timeout` counts"
+                );
+                Duration::from_secs(u64::from(config.timeout))
+            }
+        };
+        self.host.monotonic() + left
+    }
+}

@@ -1,0 +1,28 @@
+//! JSON logs on standard output, one object a line, as CloudWatch reads them.
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Starts logging. `level` is Lambda's `AWS_LAMBDA_LOG_LEVEL` (TRACE to FATAL); INFO where it is not set. Crates other
+/// than jobmill's own are heard from WARN on.
+pub(crate) fn start(level: Option<&str>) {
+    let own = match level.map(str::to_ascii_uppercase).as_deref() {
+        Some("TRACE") => LevelFilter::TRACE,
+        Some("DEBUG") => LevelFilter::DEBUG,
+        Some("WARN") => LevelFilter::WARN,
+        Some("ERROR" | "FATAL") => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
+    };
+    let mut targets = Targets::new().with_default(own.min(LevelFilter::WARN));
+    for name in ["bootstrap", "jobmill_engine", "jobmill_aws", "jobmill_core"] {
+        targets = targets.with_target(name, own);
+    }
+    let json = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_target(false);
+    tracing_subscriber::registry().with(targets).with(json).init();
+}

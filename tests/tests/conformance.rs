@@ -1,0 +1,777 @@
+//! Every implementation of the ports passes the same suite: the ones in memory, on virtual time, and those on AWS's
+//! services, against the local cloud.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use jobmill_aws::{
+    ClientOptions, Clients, ConfigLocation, ConfigSourceError, DynamoTasks, LambdaSiblings, MetaContext,
+    REQUEST_TIME, RetryKeys, S3Store, fetch_config,
+};
+use jobmill_core::config::{FieldNames, Tables, TaskWrites};
+use jobmill_core::task::{Greenfield, Task};
+use jobmill_engine::ports::{
+    Created, ETag, InDoubt, MetaRow, Metadata, ObjectStore, PortError, PutIf, Siblings, TaskTable,
+    WriteCapacity,
+};
+use jobmill_local::{
+    Effect, FunctionSpec, InvocationKind, InvocationRecord, LocalCloud, LocalCloudOptions, Rule, Service,
+    TaskTables,
+};
+use jobmill_tests::conformance::{self, Duplicates, TaskProbe};
+use jobmill_tests::faulty::{Chance, Faulty};
+use jobmill_tests::memory::{Item, MemorySiblings, MemoryStore, MemoryTasks, Place, VirtualClock};
+
+// -------------------------------------------------------------------------------------------------------- memory
+
+struct MemoryProbe(MemoryTasks);
+
+impl TaskProbe for MemoryProbe {
+    async fn read(&self, task_id: &str) -> Option<BTreeMap<String, String>> {
+        let task = self
+            .0
+            .with(|tables, _| tables.tasks.get(task_id).map(|item| item.task.clone()))?;
+        let attributes = [
+            ("attempts", "0".to_owned()),
+            ("created_at", task.created_at),
+            ("greenfield", task.greenfield.to_string()),
+            ("labourer_id", task.labourer_id),
+            ("payload", task.payload),
+            ("task_id", task.task_id),
+        ];
+        Some(attributes.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    async fn put(&self, place: Place, task: &Task) {
+        self.0.with(|tables, since| {
+            tables.table(place).insert(
+                task.task_id.clone(),
+                Item {
+                    task: task.clone(),
+                    since,
+                },
+            );
+        });
+    }
+
+    async fn remove(&self, place: Place, task: &Task) {
+        self.0.with(|tables, _| tables.table(place).remove(&task.task_id));
+    }
+}
+
+#[test]
+fn memory_store_conforms() {
+    let clock = VirtualClock::default();
+    let store = MemoryStore::new(clock.clone());
+    clock.run(conformance::object_store(&store, "a/prefix/")).unwrap();
+}
+
+#[test]
+fn memory_store_ages() {
+    let clock = VirtualClock::default();
+    let store = MemoryStore::new(clock.clone());
+    let advance = async |by| clock.sleep_until(clock.now() + by).await;
+    clock
+        .run(conformance::object_age(&store, "a/prefix/", advance))
+        .unwrap();
+}
+
+#[test]
+fn memory_tasks_conform() {
+    let clock = VirtualClock::default();
+    let tasks = MemoryTasks::new(clock.clone());
+    let probe = MemoryProbe(tasks.clone());
+    clock
+        .run(conformance::task_table(&tasks, &probe, "run", Duplicates::Kept))
+        .unwrap();
+    clock
+        .run(conformance::write_capacity(&tasks, WriteCapacity::OnDemand))
+        .unwrap();
+    tasks.with(|tables, _| assert!(tables.created.values().all(|times| *times == 1)));
+}
+
+#[test]
+fn a_healthy_network_changes_nothing() {
+    for seed in 0..20 {
+        let clock = VirtualClock::default();
+        let network = Arc::new(Chance::healthy(seed));
+        let store = Faulty::new(
+            MemoryStore::new(clock.clone()),
+            clock.clone(),
+            Arc::clone(&network),
+        );
+        clock.run(conformance::object_store(&store, "a/prefix/")).unwrap();
+        let tasks = MemoryTasks::new(clock.clone());
+        let probe = MemoryProbe(tasks.clone());
+        let tasks = Faulty::new(tasks, clock.clone(), network);
+        clock
+            .run(conformance::task_table(&tasks, &probe, "run", Duplicates::Kept))
+            .unwrap();
+    }
+}
+
+#[test]
+fn memory_siblings_conform() {
+    let siblings = MemorySiblings::default();
+    let arrived = async || siblings.waiting();
+    VirtualClock::default()
+        .run(conformance::siblings(&siblings, arrived))
+        .unwrap();
+}
+
+// ----------------------------------------------------------------------------------- AWS's services, local cloud
+
+const BUCKET: &str = "bucket";
+
+async fn local_cloud() -> (LocalCloud, Clients) {
+    let cloud = LocalCloud::start(LocalCloudOptions::default()).await.unwrap();
+    cloud.create_bucket(BUCKET);
+    let clients = Clients::at_endpoint(cloud.endpoint(), ClientOptions::default());
+    (cloud, clients)
+}
+
+struct DynamoProbe {
+    client: aws_sdk_dynamodb::Client,
+    names: Tables,
+}
+
+impl DynamoProbe {
+    fn table(&self, place: Place) -> &str {
+        match place {
+            Place::Tasks => &self.names.tasks,
+            Place::Retry => &self.names.retry,
+            Place::Closed => &self.names.closed,
+        }
+    }
+
+    /// The attributes' names in the tables beside sosw's.
+    fn fields(&self) -> [(&'static str, &String); 6] {
+        let names = &self.names.fields;
+        [
+            ("attempts", &names.attempts),
+            ("created_at", &names.created_at),
+            ("greenfield", &names.greenfield),
+            ("labourer_id", &names.labourer_id),
+            ("payload", &names.payload),
+            ("task_id", &names.task_id),
+        ]
+    }
+}
+
+impl TaskProbe for DynamoProbe {
+    async fn read(&self, task_id: &str) -> Option<BTreeMap<String, String>> {
+        let key = AttributeValue::S(task_id.to_owned());
+        let request = self
+            .client
+            .get_item()
+            .table_name(&self.names.tasks)
+            .key(&self.names.fields.task_id, key);
+        let item = request.consistent_read(true).send().await.unwrap().item?;
+        let number = |name: &str| name == "attempts" || name == "created_at" || name == "greenfield";
+        let text = |name: &str, value: &AttributeValue| match value {
+            AttributeValue::N(text) if number(name) => text.clone(),
+            AttributeValue::S(text) if !number(name) => text.clone(),
+            other => panic!("attribute {name} is {other:?}"),
+        };
+        assert_eq!(
+            item.len(),
+            6,
+            "a task has these attributes and no other: {item:?}"
+        );
+        Some(
+            self.fields()
+                .into_iter()
+                .map(|(name, field)| (name.to_owned(), text(name, &item[field])))
+                .collect(),
+        )
+    }
+
+    async fn put(&self, place: Place, task: &Task) {
+        let mut request = self.client.put_item().table_name(self.table(place));
+        for (name, field) in self.fields() {
+            let value = match name {
+                "attempts" => AttributeValue::N("1".to_owned()),
+                "created_at" => AttributeValue::N(task.created_at.clone()),
+                "greenfield" => AttributeValue::N(task.greenfield.to_string()),
+                "labourer_id" => AttributeValue::S(task.labourer_id.clone()),
+                "payload" => AttributeValue::S(task.payload.clone()),
+                _ => AttributeValue::S(task.task_id.clone()),
+            };
+            request = request.item(field, value);
+        }
+        request.send().await.unwrap();
+    }
+
+    async fn remove(&self, place: Place, task: &Task) {
+        let fields = &self.names.fields;
+        let mut request = self.client.delete_item().table_name(self.table(place));
+        request = request.key(&fields.task_id, AttributeValue::S(task.task_id.clone()));
+        if place == Place::Retry {
+            request = request.key(&fields.labourer_id, AttributeValue::S(task.labourer_id.clone()));
+        }
+        request.send().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn s3_store_conforms() {
+    let (_cloud, clients) = local_cloud().await;
+    conformance::object_store(&S3Store::new(clients.s3, BUCKET), "a/prefix/").await;
+}
+
+#[tokio::test]
+async fn s3_store_ages() {
+    let (cloud, clients) = local_cloud().await;
+    let advance = async |by| cloud.advance_clock(by);
+    conformance::object_age(&S3Store::new(clients.s3, BUCKET), "a/prefix/", advance).await;
+}
+
+#[tokio::test]
+async fn s3_store_refuses_a_bucket_that_is_not_there() {
+    let (_cloud, clients) = local_cloud().await;
+    let store = S3Store::new(clients.s3, "nobodys-bucket");
+    let code = |error: PortError| match error {
+        PortError::Refused { code, .. } => code,
+        other => panic!("{other}"),
+    };
+    let none = Metadata::new();
+    let etag = ETag("\"0123456789abcdef0123456789abcdef\"".to_owned());
+    assert_eq!(code(store.get("key", 10).await.unwrap_err()), "NoSuchBucket");
+    assert_eq!(
+        code(store.get_range("key", 0, 10).await.unwrap_err()),
+        "NoSuchBucket"
+    );
+    assert_eq!(
+        code(
+            store
+                .put("key", "x".into(), &none, PutIf::Absent)
+                .await
+                .unwrap_err()
+        ),
+        "NoSuchBucket"
+    );
+    assert_eq!(
+        code(
+            store
+                .put("key", "x".into(), &none, PutIf::Matches(etag))
+                .await
+                .unwrap_err()
+        ),
+        "NoSuchBucket"
+    );
+    assert_eq!(
+        code(store.begin_upload("key", &none).await.unwrap_err()),
+        "NoSuchBucket"
+    );
+    assert_eq!(code(store.delete("key", None).await.unwrap_err()), "NoSuchBucket");
+    assert_eq!(code(store.list("", None).await.unwrap_err()), "NoSuchBucket");
+}
+
+/// The configuration that goes with those tables, meta rows included.
+fn names_of(tables: &TaskTables) -> Tables {
+    Tables {
+        tasks: tables.tasks.clone(),
+        index_greenfield: tables.tasks_greenfield_index.clone(),
+        retry: tables.retry.clone(),
+        closed: tables.closed.clone(),
+        meta: Some(tables.meta.clone()),
+        fields: FieldNames {
+            task_id: tables.task_id.clone(),
+            labourer_id: tables.labourer_id.clone(),
+            greenfield: tables.greenfield.clone(),
+            ..FieldNames::default()
+        },
+    }
+}
+
+fn meta_context() -> MetaContext {
+    MetaContext {
+        author: "scheduler".to_owned(),
+        invocation_id: "request".to_owned(),
+        log_stream_name: "stream".to_owned(),
+    }
+}
+
+async fn dynamo_tasks_conform(writes: TaskWrites, tables: TaskTables, names: Tables) {
+    let (cloud, clients) = local_cloud().await;
+    cloud.create_task_tables(&tables).unwrap();
+    let tasks = DynamoTasks::new(clients.dynamodb.clone(), names.clone(), writes).with_meta(meta_context());
+    let probe = DynamoProbe {
+        client: clients.dynamodb.retrying,
+        names: names.clone(),
+    };
+    let duplicates = match writes {
+        TaskWrites::Insert => Duplicates::Kept,
+        TaskWrites::Overwrite => Duplicates::Replaced,
+    };
+    conformance::task_table(&tasks, &probe, "run", duplicates).await;
+    let capacity = tables
+        .provisioned_writes
+        .map_or(WriteCapacity::OnDemand, WriteCapacity::Provisioned);
+    conformance::write_capacity(&tasks, capacity).await;
+    if names.meta.is_some() {
+        assert_eq!(
+            cloud.scan_table(&tables.meta).unwrap().len(),
+            60,
+            "meta rows of the suite"
+        );
+    }
+}
+
+#[tokio::test]
+async fn dynamo_tasks_conform_with_inserts() {
+    let tables = TaskTables::default();
+    let names = names_of(&tables);
+    dynamo_tasks_conform(TaskWrites::Insert, tables, names).await;
+}
+
+#[tokio::test]
+async fn dynamo_tasks_conform_with_overwrites() {
+    let tables = TaskTables {
+        provisioned_writes: Some(40),
+        ..TaskTables::default()
+    };
+    let names = names_of(&tables);
+    dynamo_tasks_conform(TaskWrites::Overwrite, tables, names).await;
+}
+
+#[tokio::test]
+async fn dynamo_tasks_conform_under_other_names() {
+    let tables = TaskTables {
+        tasks: "dev-tasks.v2".to_owned(),
+        tasks_greenfield_index: "queue".to_owned(),
+        closed: "dev-closed".to_owned(),
+        retry: "dev-retry".to_owned(),
+        task_id: "id".to_owned(),
+        labourer_id: "worker".to_owned(),
+        greenfield: "order".to_owned(), // a reserved word
+        ..TaskTables::default()
+    };
+    // sosw's meta table keeps its names whatever `field_names` says.
+    let mut names = Tables {
+        meta: None,
+        ..names_of(&tables)
+    };
+    names.fields.created_at = "born".to_owned();
+    names.fields.attempts = "tries".to_owned();
+    names.fields.payload = "it's a \"payload\"".to_owned();
+    dynamo_tasks_conform(TaskWrites::Insert, tables, names).await;
+}
+
+fn task(task_id: &str) -> Task {
+    Task {
+        task_id: task_id.to_owned(),
+        labourer_id: "worker".to_owned(),
+        created_at: "1709701600".to_owned(),
+        greenfield: Greenfield::from_millis(2_000_000),
+        payload: "{}".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn dynamo_tasks_refuse_a_table_that_is_not_there() {
+    let (_cloud, clients) = local_cloud().await;
+    let tasks = DynamoTasks::new(clients.dynamodb, Tables::default(), TaskWrites::Insert);
+    // DynamoDB says so per statement, or for the request as a whole.
+    match tasks.create(&[task("1")]).await {
+        Ok(created) => assert!(matches!(created.as_slice(), [Created::Refused(_)]), "{created:?}"),
+        Err(error) => assert!(matches!(error, PortError::Refused { .. }), "{error}"),
+    }
+    let refused = |error: PortError| assert!(matches!(error, PortError::Refused { .. }), "{error}");
+    refused(tasks.create_in_doubt(&task("1")).await.unwrap_err());
+    refused(
+        tasks
+            .newest_greenfield("worker", Greenfield::ZERO)
+            .await
+            .unwrap_err(),
+    );
+    refused(tasks.write_capacity().await.unwrap_err());
+}
+
+#[tokio::test]
+async fn meta_rows_look_as_sosw_writes_them() {
+    let (cloud, clients) = local_cloud().await;
+    cloud.create_task_tables(&TaskTables::default()).unwrap();
+    let tables = Tables {
+        meta: Some("sosw_tasks_meta".to_owned()),
+        ..Tables::default()
+    };
+    let tasks = DynamoTasks::new(clients.dynamodb, tables, TaskWrites::Insert);
+    let row = MetaRow {
+        task_id: "1".to_owned(),
+        labourer_id: "worker".to_owned(),
+    };
+    tasks.record_meta(std::slice::from_ref(&row)).await.unwrap();
+    assert_eq!(
+        cloud.scan_table("sosw_tasks_meta").unwrap().len(),
+        0,
+        "off unless asked for"
+    );
+    tasks.with_meta(meta_context()).record_meta(&[row]).await.unwrap();
+    let rows = cloud.scan_table("sosw_tasks_meta").unwrap();
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}")
+    };
+    for (name, value) in [
+        ("task_id", "1"),
+        ("labourer_id", "worker"),
+        ("author", "scheduler"),
+        ("invocation_id", "request"),
+        ("log_stream_name", "stream"),
+        ("action", "created"),
+    ] {
+        assert_eq!(row[name]["S"], value, "{name}");
+    }
+    let created_at: f64 = row["created_at"]["N"].as_str().unwrap().parse().unwrap();
+    assert!(created_at > 1.7e9, "seconds since 1970: {created_at}");
+}
+
+#[tokio::test]
+async fn the_retry_table_may_be_keyed_by_task_alone() {
+    let (cloud, clients) = local_cloud().await;
+    cloud.create_task_tables(&TaskTables::default()).unwrap();
+    cloud
+        .create_table(serde_json::json!({
+            "TableName": "retry",
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{"AttributeName": "task_id", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
+        }))
+        .unwrap();
+    cloud
+        .put_item("retry", serde_json::json!({"task_id": {"S": "1"}}))
+        .unwrap();
+    let tables = Tables {
+        retry: "retry".to_owned(),
+        ..Tables::default()
+    };
+    let tasks = DynamoTasks::new(clients.dynamodb, tables, TaskWrites::Insert);
+    let with_both = tasks.clone().create_in_doubt(&task("1")).await;
+    assert!(
+        matches!(with_both, Err(PortError::Refused { .. })),
+        "{with_both:?}"
+    );
+    let tasks = tasks.with_retry_keys(RetryKeys::Task);
+    assert_eq!(tasks.create_in_doubt(&task("1")).await, Ok(InDoubt::AlreadyThere));
+    assert_eq!(tasks.create_in_doubt(&task("2")).await, Ok(InDoubt::Created));
+}
+
+/// This very alias.
+const ALIAS: &str = "arn:aws:lambda:us-east-1:000000000000:function:scheduler:live";
+
+#[tokio::test]
+async fn lambda_siblings_conform() {
+    let (cloud, clients) = local_cloud().await;
+    // Accepted and lost: what arrived is recorded, and nothing needs to run.
+    cloud.register_function(FunctionSpec::new("scheduler", "/nowhere/bootstrap"));
+    cloud.faults().add(Rule::new(Service::Lambda, Effect::LoseInvoke));
+    let arrived = async || {
+        let payload = |record: InvocationRecord| {
+            assert_eq!(
+                (record.invoked_arn.as_str(), record.kind),
+                (ALIAS, InvocationKind::Event)
+            );
+            String::from_utf8(record.payload.to_vec()).unwrap()
+        };
+        cloud.invocations().into_iter().map(payload).collect()
+    };
+    conformance::siblings(&LambdaSiblings::new(clients.lambda, ALIAS), arrived).await;
+}
+
+#[tokio::test]
+async fn a_sibling_that_can_not_be_spawned_is_told() {
+    let (cloud, clients) = local_cloud().await;
+    let siblings = LambdaSiblings::new(clients.lambda, ALIAS);
+    let spawned = siblings.spawn("{}".to_owned()).await;
+    assert!(
+        matches!(spawned, Err(PortError::Refused { .. })),
+        "no such function: {spawned:?}"
+    );
+    cloud.register_function(FunctionSpec::new("scheduler", "/nowhere/bootstrap"));
+    let rule = cloud.faults().add(Rule::new(Service::Lambda, Effect::Throttle));
+    is_throttled(siblings.spawn("{}".to_owned()).await);
+    assert_eq!(cloud.faults().fired(rule), 3, "an invocation may be tried again");
+    cloud.faults().clear();
+    cloud.faults().add(Rule::new(Service::Lambda, Effect::Error));
+    is_unknown(siblings.spawn("{}".to_owned()).await);
+    assert_eq!(cloud.invocations(), []);
+}
+
+#[tokio::test]
+async fn config_texts_are_read_from_s3_and_from_sosws_config_table() {
+    let (cloud, clients) = local_cloud().await;
+    cloud
+        .put_object(BUCKET, "configs/scheduler.json", "{\"queue_bucket\": \"é\"}")
+        .unwrap();
+    cloud.put_object(BUCKET, "binary", &b"\xff\xfe"[..]).unwrap();
+    cloud
+        .create_table(serde_json::json!({
+            "TableName": "config",
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [
+                {"AttributeName": "env", "AttributeType": "S"},
+                {"AttributeName": "config_name", "AttributeType": "S"},
+            ],
+            "KeySchema": [
+                {"AttributeName": "env", "KeyType": "HASH"},
+                {"AttributeName": "config_name", "KeyType": "RANGE"},
+            ],
+        }))
+        .unwrap();
+    let item = serde_json::json!({
+        "env": {"S": "production"}, "config_name": {"S": "scheduler_config"}, "config_value": {"S": "{}"},
+    });
+    cloud.put_item("config", item).unwrap();
+    let fetch = async |location: &str| {
+        let location = ConfigLocation::parse(location).unwrap().unwrap();
+        fetch_config(&location, &clients).await
+    };
+    assert_eq!(
+        fetch("s3://bucket/configs/scheduler.json").await.unwrap(),
+        "{\"queue_bucket\": \"é\"}"
+    );
+    assert_eq!(
+        fetch("dynamodb://config/production/scheduler_config")
+            .await
+            .unwrap(),
+        "{}"
+    );
+    assert!(matches!(
+        fetch("s3://bucket/binary").await,
+        Err(ConfigSourceError::NotText { .. })
+    ));
+    for missing in ["s3://bucket/nothing", "dynamodb://config/production/nothing"] {
+        let error = fetch(missing).await.unwrap_err();
+        assert!(matches!(error, ConfigSourceError::Missing { .. }), "{error}");
+        assert!(error.to_string().contains(missing), "{error}");
+    }
+    for unreadable in ["s3://nobodys-bucket/key", "dynamodb://nobodys-table/production/x"] {
+        let error = fetch(unreadable).await.unwrap_err();
+        assert!(matches!(error, ConfigSourceError::Unreadable { .. }), "{error}");
+    }
+}
+
+// ------------------------------------------------------------------------------------ what answers are taken for
+
+/// Empty sosw tables, and requests that may take `request_time`.
+async fn task_cloud(writes: TaskWrites, request_time: Duration) -> (LocalCloud, DynamoTasks) {
+    let cloud = LocalCloud::start(LocalCloudOptions::default()).await.unwrap();
+    cloud.create_task_tables(&TaskTables::default()).unwrap();
+    let clients = Clients::at_endpoint(cloud.endpoint(), ClientOptions { request_time });
+    (
+        cloud,
+        DynamoTasks::new(clients.dynamodb, Tables::default(), writes),
+    )
+}
+
+fn is_unknown<T: std::fmt::Debug>(result: Result<T, PortError>) {
+    assert!(matches!(result, Err(PortError::Unknown { .. })), "{result:?}");
+}
+
+fn is_throttled<T: std::fmt::Debug>(result: Result<T, PortError>) {
+    assert!(matches!(result, Err(PortError::Throttled { .. })), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_task_write_is_sent_once() {
+    for (writes, operation) in [
+        (TaskWrites::Insert, "BatchExecuteStatement"),
+        (TaskWrites::Overwrite, "BatchWriteItem"),
+    ] {
+        let (cloud, tasks) = task_cloud(writes, REQUEST_TIME).await;
+        let sent = |operation: &str| cloud.stats().requests(Service::DynamoDb, operation);
+        // A first request that succeeds leaves a connection that the next ones use.
+        assert_eq!(tasks.create(&[task("0")]).await, Ok(vec![Created::Now]));
+        for (number, effect) in [Effect::Error, Effect::Refuse, Effect::LoseAnswer]
+            .into_iter()
+            .enumerate()
+        {
+            cloud.reset_stats();
+            let rule = cloud
+                .faults()
+                .add(Rule::new(Service::DynamoDb, effect.clone()).times(1));
+            is_unknown(tasks.create(&[task(&format!("a{number}"))]).await);
+            assert_eq!(
+                (sent(operation), cloud.faults().fired(rule)),
+                (1, 1),
+                "{effect:?}"
+            );
+            cloud
+                .faults()
+                .add(Rule::new(Service::DynamoDb, effect.clone()).times(1));
+            is_unknown(tasks.create_in_doubt(&task(&format!("b{number}"))).await);
+            assert_eq!(sent("TransactWriteItems"), 1, "{effect:?}");
+            // Asked again, the transaction settles what became of both.
+            let settled = if effect == Effect::LoseAnswer {
+                InDoubt::AlreadyThere
+            } else {
+                InDoubt::Created
+            };
+            assert_eq!(
+                tasks.create_in_doubt(&task(&format!("a{number}"))).await,
+                Ok(settled)
+            );
+            assert_eq!(
+                tasks.create_in_doubt(&task(&format!("b{number}"))).await,
+                Ok(settled)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_task_write_ends_after_the_request_time() {
+    let (cloud, tasks) = task_cloud(TaskWrites::Insert, Duration::from_millis(100)).await;
+    // No answer ever comes.
+    cloud.faults().add(Rule::new(Service::DynamoDb, Effect::Hold));
+    is_unknown(tasks.create(&[task("1")]).await);
+    is_unknown(tasks.create_in_doubt(&task("1")).await);
+}
+
+#[tokio::test]
+async fn a_throttled_task_write_did_nothing() {
+    let (cloud, tasks) = task_cloud(TaskWrites::Insert, REQUEST_TIME).await;
+    let rule = cloud.faults().add(Rule::new(Service::DynamoDb, Effect::Throttle));
+    assert_eq!(
+        tasks.create(&[task("1"), task("2")]).await,
+        Ok(vec![Created::Throttled; 2])
+    );
+    is_throttled(tasks.create_in_doubt(&task("1")).await);
+    cloud.faults().remove(rule);
+    assert_eq!(cloud.scan_table("sosw_tasks").unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn each_task_of_a_batch_is_throttled_for_itself() {
+    for writes in [TaskWrites::Insert, TaskWrites::Overwrite] {
+        let (cloud, tasks) = task_cloud(writes, REQUEST_TIME).await;
+        cloud
+            .faults()
+            .add(Rule::new(Service::DynamoDb, Effect::Unprocessed(0.5)));
+        let mut left: Vec<Task> = (0..25).map(|number| task(&number.to_string())).collect();
+        let mut created = 0;
+        for _ in 0..100 {
+            let outcomes = tasks.create(&left).await.unwrap();
+            let throttled = |outcome: &Created| *outcome == Created::Throttled;
+            assert!(
+                outcomes
+                    .iter()
+                    .all(|outcome| throttled(outcome) || *outcome == Created::Now),
+                "{outcomes:?}"
+            );
+            left = left
+                .into_iter()
+                .zip(outcomes)
+                .filter(|(_, outcome)| throttled(outcome))
+                .map(|(task, _)| task)
+                .collect();
+            created = 25 - left.len();
+            assert_eq!(
+                cloud.scan_table("sosw_tasks").unwrap().len(),
+                created,
+                "{writes:?}"
+            );
+        }
+        assert_eq!(created, 25);
+    }
+}
+
+#[tokio::test]
+async fn an_object_request_is_sent_up_to_three_times() {
+    let (cloud, clients) = local_cloud().await;
+    let store = S3Store::new(clients.s3, BUCKET);
+    cloud.put_object(BUCKET, "key", "body").unwrap();
+    let rule = |effect, times| cloud.faults().add(Rule::new(Service::S3, effect).times(times));
+    for effect in [Effect::Error, Effect::Throttle, Effect::Refuse] {
+        rule(effect.clone(), 2);
+        assert_eq!(
+            store.get("key", 10).await.unwrap().unwrap().body,
+            "body",
+            "{effect:?}"
+        );
+    }
+    rule(Effect::Error, 3);
+    is_unknown(store.get("key", 10).await);
+    rule(Effect::Throttle, 3);
+    is_throttled(store.get("key", 10).await);
+}
+
+#[tokio::test]
+async fn a_conditional_put_whose_answer_was_lost_is_told_by_reading() {
+    let (cloud, clients) = local_cloud().await;
+    let store = S3Store::new(clients.s3, BUCKET);
+    let none = Metadata::new();
+    let lose = |operation| {
+        cloud
+            .faults()
+            .add(Rule::new(Service::S3, Effect::LoseAnswer).on(operation).times(1))
+    };
+    let body = |key| cloud.object(BUCKET, key).map(|object| object.body);
+
+    lose("PutObject");
+    let put = store.put("put", "mine".into(), &none, PutIf::Absent).await;
+    assert!(
+        matches!(put, Err(PortError::PreconditionFailed { .. })),
+        "{put:?}"
+    );
+    assert_eq!(body("put").unwrap(), "mine");
+
+    let etag = store.head("put").await.unwrap().unwrap().etag;
+    lose("PutObject");
+    let put = store
+        .put("put", "mine, too".into(), &none, PutIf::Matches(etag))
+        .await;
+    assert!(
+        matches!(put, Err(PortError::PreconditionFailed { .. })),
+        "{put:?}"
+    );
+    assert_eq!(body("put").unwrap(), "mine, too");
+
+    let etag = store.head("put").await.unwrap().unwrap().etag;
+    lose("DeleteObject");
+    assert_eq!(store.delete("put", Some(&etag)).await, Ok(()));
+    assert_eq!(body("put"), None);
+
+    let mut upload = store.begin_upload("upload", &none).await.unwrap();
+    store.upload_part(&mut upload, "mine".into()).await.unwrap();
+    lose("CompleteMultipartUpload");
+    let completed = store.complete_upload(upload).await;
+    let settled_by_reading = matches!(
+        completed,
+        Ok(_) | Err(PortError::PreconditionFailed { .. } | PortError::Unknown { .. })
+    );
+    assert!(settled_by_reading, "{completed:?}");
+    assert_eq!(body("upload").unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn a_conflict_is_told_at_once() {
+    let (cloud, clients) = local_cloud().await;
+    let store = S3Store::new(clients.s3, BUCKET);
+    let rule = cloud.faults().add(Rule::new(Service::S3, Effect::Conflict));
+    let put = store
+        .put("put", "mine".into(), &Metadata::new(), PutIf::Absent)
+        .await;
+    assert!(matches!(put, Err(PortError::Conflict { .. })), "{put:?}");
+    assert_eq!(cloud.faults().fired(rule), 1);
+    assert_eq!(cloud.object(BUCKET, "put"), None);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_gives_no_definite_answer() {
+    let (cloud, tasks) = task_cloud(TaskWrites::Insert, REQUEST_TIME).await;
+    drop(cloud);
+    is_unknown(tasks.create(&[task("1")]).await);
+    is_unknown(tasks.create_in_doubt(&task("1")).await);
+    is_unknown(tasks.newest_greenfield("worker", Greenfield::ZERO).await);
+}
