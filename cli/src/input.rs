@@ -46,8 +46,6 @@ pub(crate) struct Given {
     pub(crate) config: Config,
     /// Where the configuration was found.
     pub(crate) config_path: PathBuf,
-    /// Its text.
-    pub(crate) config_text: String,
 }
 
 impl JobArguments {
@@ -80,7 +78,6 @@ impl JobArguments {
             request,
             config,
             config_path,
-            config_text,
         })
     }
 

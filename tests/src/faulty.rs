@@ -43,6 +43,21 @@ pub enum Fate {
         /// Until it is told.
         back: Duration,
     },
+    /// It is carried out after `there`, and its sender is told `error` all the same: so a client that repeats a
+    /// conditional put whose answer was lost meets its own object.
+    Misreported {
+        /// Until it is carried out.
+        there: Duration,
+        /// What the sender is told.
+        error: PortError,
+        /// From then until it is told.
+        back: Duration,
+    },
+    /// Its sender dies with it on its lips. It is carried out after `there`, if at all.
+    SenderDies {
+        /// Until it is carried out; none: never.
+        there: Option<Duration>,
+    },
 }
 
 /// Decides what happens to requests.
@@ -54,6 +69,14 @@ pub trait Fates: Debug + Send + Sync {
     fn throttles_one(&self) -> bool {
         false
     }
+
+    /// Whether of the next task of a batch nobody knows if it was created, and if it was.
+    fn forgets_one(&self) -> Option<bool> {
+        None
+    }
+
+    /// A request that got a fate is over for its sender.
+    fn over(&self, _operation: &'static str) {}
 }
 
 /// Fates from a seed. Each `one_in` counts requests: one in so many, 0 for never.
@@ -164,7 +187,7 @@ impl<P: Clone + Send + 'static, F: Fates> Faulty<P, F> {
                 message: message.to_owned(),
             })
         };
-        match self.fates.fate(operation) {
+        let answer = match self.fates.fate(operation) {
             Fate::Answered { there, back } => {
                 let answer = Arc::new(Mutex::new(None));
                 let (port, slot) = (self.port.clone(), Arc::clone(&answer));
@@ -193,12 +216,37 @@ impl<P: Clone + Send + 'static, F: Fates> Faulty<P, F> {
                 self.clock.sleep_until(sent + back).await;
                 Err(error)
             }
-        }
+            Fate::Misreported { there, error, back } => {
+                let port = self.port.clone();
+                self.clock.schedule(sent + there, move || drop(effect(&port)));
+                self.clock.sleep_until(sent + there + back).await;
+                Err(error)
+            }
+            Fate::SenderDies { there } => {
+                if let Some(there) = there {
+                    let port = self.port.clone();
+                    self.clock.schedule(sent + there, move || drop(effect(&port)));
+                }
+                std::future::pending().await
+            }
+        };
+        self.fates.over(operation);
+        answer
     }
 }
 
-const PUT: &str = "s3:PutObject";
-const COMPLETE: &str = "s3:CompleteMultipartUpload";
+/// The operation of a put.
+pub const PUT: &str = "s3:PutObject";
+/// The operation that makes an upload in parts visible.
+pub const COMPLETE: &str = "s3:CompleteMultipartUpload";
+/// The operation that deletes an object.
+pub const DELETE: &str = "s3:DeleteObject";
+/// The operation that creates tasks.
+pub const CREATE: &str = "dynamodb:BatchExecuteStatement";
+/// The operation that creates a task in doubt.
+pub const CREATE_IN_DOUBT: &str = "dynamodb:TransactWriteItems";
+/// The operation that starts a sibling.
+pub const INVOKE: &str = "lambda:Invoke";
 
 impl<F: Fates> ObjectStore for Faulty<MemoryStore, F> {
     type Upload = MemoryUpload;
@@ -261,7 +309,7 @@ impl<F: Fates> ObjectStore for Faulty<MemoryStore, F> {
 
     async fn delete(&self, key: &str, only: Option<&ETag>) -> PortResult<()> {
         let (key, only) = (key.to_owned(), only.cloned());
-        self.request("s3:DeleteObject", move |store| {
+        self.request(DELETE, move |store| {
             store.with(|bucket, _| bucket.delete(&key, only.as_ref()))
         })
         .await
@@ -277,22 +325,35 @@ impl<F: Fates> ObjectStore for Faulty<MemoryStore, F> {
 }
 
 /// Creates those of a batch that are not throttled.
-fn create_some(tables: &mut TableState, now: Duration, tasks: Vec<(Task, bool)>) -> PortResult<Vec<Created>> {
+fn create_some(tables: &mut TableState, now: Duration, tasks: Vec<(Task, Lot)>) -> PortResult<Vec<Created>> {
     let spared: Vec<Task> = tasks
         .iter()
-        .filter(|(_, throttled)| !throttled)
+        .filter(|(_, lot)| matches!(lot, Lot::Created | Lot::Forgotten { created: true }))
         .map(|(task, _)| task.clone())
         .collect();
     let mut created = tables.create(now, &spared)?.into_iter();
-    let outcome = |throttled| match throttled {
-        true => Created::Throttled,
-        false => created.next().unwrap_or(Created::Unknown),
+    let mut outcome = |lot| match lot {
+        Lot::Created => created.next().unwrap_or(Created::Unknown),
+        Lot::Throttled => Created::Throttled,
+        Lot::Forgotten { created: carried_out } => {
+            if carried_out {
+                created.next();
+            }
+            Created::Unknown
+        }
     };
-    Ok(tasks
-        .into_iter()
-        .map(|(_, throttled)| throttled)
-        .map(outcome)
-        .collect())
+    Ok(tasks.into_iter().map(|(_, lot)| outcome(lot)).collect())
+}
+
+/// What happens to one task of a batch that is carried out.
+#[derive(Debug, Clone, Copy)]
+enum Lot {
+    Created,
+    Throttled,
+    /// The answer says nothing of it.
+    Forgotten {
+        created: bool,
+    },
 }
 
 impl<F: Fates> TaskTable for Faulty<MemoryTasks, F> {
@@ -311,9 +372,16 @@ impl<F: Fates> TaskTable for Faulty<MemoryTasks, F> {
     async fn create(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
         let tasks: Vec<_> = tasks
             .iter()
-            .map(|task| (task.clone(), self.fates.throttles_one()))
+            .map(|task| {
+                let lot = match self.fates.forgets_one() {
+                    _ if self.fates.throttles_one() => Lot::Throttled,
+                    Some(created) => Lot::Forgotten { created },
+                    None => Lot::Created,
+                };
+                (task.clone(), lot)
+            })
             .collect();
-        self.request("dynamodb:BatchExecuteStatement", move |port| {
+        self.request(CREATE, move |port| {
             port.with(|tables, now| create_some(tables, now, tasks))
         })
         .await
@@ -321,7 +389,7 @@ impl<F: Fates> TaskTable for Faulty<MemoryTasks, F> {
 
     async fn create_in_doubt(&self, task: &Task) -> PortResult<InDoubt> {
         let task = task.clone();
-        self.request("dynamodb:TransactWriteItems", move |tasks| {
+        self.request(CREATE_IN_DOUBT, move |tasks| {
             tasks.with(|tables, now| tables.create_in_doubt(now, &task))
         })
         .await
@@ -346,7 +414,7 @@ impl<F: Fates> TaskTable for Faulty<MemoryTasks, F> {
 
 impl<F: Fates> Siblings for Faulty<MemorySiblings, F> {
     async fn spawn(&self, payload: String) -> PortResult<()> {
-        self.request("lambda:Invoke", move |siblings| {
+        self.request(INVOKE, move |siblings| {
             siblings.push(payload);
             Ok(())
         })

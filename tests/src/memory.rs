@@ -220,6 +220,14 @@ pub struct VirtualHost {
     clock: VirtualClock,
     dice: Dice,
     skew_ms: i64,
+    missed: Arc<Mutex<Missed>>,
+}
+
+/// How much time each clock of a machine has missed while the machine was frozen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Missed {
+    wall: Duration,
+    monotonic: Duration,
 }
 
 impl VirtualHost {
@@ -229,6 +237,7 @@ impl VirtualHost {
             clock,
             dice: Dice::new(seed),
             skew_ms: 0,
+            missed: Arc::default(),
         }
     }
 
@@ -236,16 +245,27 @@ impl VirtualHost {
     pub fn with_skew_ms(self, skew_ms: i64) -> Self {
         Self { skew_ms, ..self }
     }
+
+    /// The monotonic clock has stood still for so long.
+    pub fn miss_monotonic(&self, for_so_long: Duration) {
+        locked(&self.missed).monotonic += for_so_long;
+    }
+
+    /// The wall clock has stood still for so long.
+    pub fn miss_wall(&self, for_so_long: Duration) {
+        locked(&self.missed).wall += for_so_long;
+    }
 }
 
 impl Host for VirtualHost {
     fn wall_ms(&self) -> i64 {
-        let elapsed = i64::try_from(self.clock.now().as_millis()).unwrap_or(i64::MAX);
+        let elapsed = self.clock.now().saturating_sub(locked(&self.missed).wall);
+        let elapsed = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
         EPOCH_MS.saturating_add(elapsed).saturating_add(self.skew_ms)
     }
 
     fn monotonic(&self) -> Duration {
-        self.clock.now()
+        self.clock.now().saturating_sub(locked(&self.missed).monotonic)
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
@@ -267,6 +287,22 @@ const PAGE: usize = 1000;
 #[derive(Debug, Clone, Default)]
 pub struct Bucket {
     objects: BTreeMap<String, Version>,
+    history: Vec<Change>,
+    /// When and by whom it is being looked at.
+    visit: (Duration, u64),
+}
+
+/// A change of an object.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// When.
+    pub at: Duration,
+    /// By whom, as [`MemoryStore::seen_by`] said.
+    pub actor: u64,
+    /// The key.
+    pub key: String,
+    /// What was put; none: it was deleted.
+    pub body: Option<Bytes>,
 }
 
 #[derive(Debug, Clone)]
@@ -286,6 +322,21 @@ pub struct MemoryUpload {
 }
 
 impl Bucket {
+    /// Every change so far, oldest first.
+    pub fn history(&self) -> &[Change] {
+        &self.history
+    }
+
+    fn record(&mut self, key: &str, body: Option<Bytes>) {
+        let (at, actor) = self.visit;
+        self.history.push(Change {
+            at,
+            actor,
+            key: key.to_owned(),
+            body,
+        });
+    }
+
     /// See [`ObjectStore::get`].
     pub fn get(&self, now: Duration, key: &str, limit: u64) -> PortResult<Option<Object>> {
         let Some(version) = self.objects.get(key) else {
@@ -339,6 +390,7 @@ impl Bucket {
             });
         }
         let etag = digest(&body);
+        self.record(key, Some(body.clone()));
         let version = Version {
             body,
             etag: etag.clone(),
@@ -380,7 +432,9 @@ impl Bucket {
                 operation: "s3:DeleteObject",
             });
         }
-        self.objects.remove(key);
+        if self.objects.remove(key).is_some() {
+            self.record(key, None);
+        }
         Ok(())
     }
 
@@ -422,6 +476,7 @@ fn digest(body: &[u8]) -> ETag {
 pub struct MemoryStore {
     bucket: Arc<Mutex<Bucket>>,
     clock: VirtualClock,
+    actor: u64,
 }
 
 impl MemoryStore {
@@ -430,13 +485,24 @@ impl MemoryStore {
         Self {
             bucket: Arc::default(),
             clock,
+            actor: 0,
+        }
+    }
+
+    /// The same bucket, as seen by somebody else.
+    pub fn seen_by(&self, actor: u64) -> Self {
+        Self {
+            actor,
+            ..self.clone()
         }
     }
 
     /// Looks at the bucket, or changes it behind everyone's back.
     pub fn with<T>(&self, look: impl FnOnce(&mut Bucket, Duration) -> T) -> T {
         let now = self.clock.now();
-        look(&mut locked(&self.bucket), now)
+        let mut bucket = locked(&self.bucket);
+        bucket.visit = (now, self.actor);
+        look(&mut bucket, now)
     }
 
     /// All keys, in order.
@@ -555,6 +621,12 @@ pub struct TableState {
     pub capacity: WriteCapacity,
     /// How often each task was created, over all time: more than once is a lost guarantee.
     pub created: BTreeMap<String, u64>,
+    /// Every task as it was created, oldest first, and since when it stood there.
+    pub births: Vec<Item>,
+    /// Whether a batch overwrites what is there, as `BatchWriteItem` does.
+    pub overwrites: bool,
+    /// What a batch has overwritten, as it was before.
+    pub overwritten: Vec<Item>,
 }
 
 impl Default for TableState {
@@ -567,6 +639,9 @@ impl Default for TableState {
             index_lag: Duration::ZERO,
             capacity: WriteCapacity::OnDemand,
             created: BTreeMap::new(),
+            births: Vec::new(),
+            overwrites: false,
+            overwritten: Vec::new(),
         }
     }
 }
@@ -624,7 +699,20 @@ impl TableState {
                 message,
             ));
         }
-        Ok(tasks.iter().map(|task| self.insert(now, task)).collect())
+        Ok(tasks
+            .iter()
+            .map(|task| match self.tasks.get_mut(&task.task_id) {
+                Some(there) if self.overwrites => {
+                    let new = Item {
+                        task: task.clone(),
+                        since: now,
+                    };
+                    self.overwritten.push(std::mem::replace(there, new));
+                    Created::Now
+                }
+                _ => self.insert(now, task),
+            })
+            .collect())
     }
 
     /// See [`TaskTable::create_in_doubt`].
@@ -648,13 +736,12 @@ impl TableState {
         if task.payload.len() + task.task_id.len() + task.labourer_id.len() > LARGEST_ITEM {
             return Created::Refused("ValidationError: the item is larger than 400 KB".to_owned());
         }
-        self.tasks.insert(
-            task.task_id.clone(),
-            Item {
-                task: task.clone(),
-                since: now,
-            },
-        );
+        let item = Item {
+            task: task.clone(),
+            since: now,
+        };
+        self.births.push(item.clone());
+        self.tasks.insert(task.task_id.clone(), item);
         *self.created.entry(task.task_id.clone()).or_default() += 1;
         Created::Now
     }
@@ -714,22 +801,41 @@ impl TaskTable for MemoryTasks {
 
 /// Queues the payloads of siblings instead of starting them. Clones share the queue.
 #[derive(Debug, Clone, Default)]
-pub struct MemorySiblings(Arc<Mutex<VecDeque<String>>>);
+pub struct MemorySiblings {
+    queue: Arc<Mutex<VecDeque<(u64, String)>>>,
+    actor: u64,
+}
 
 impl MemorySiblings {
+    /// The same queue, as seen by somebody else.
+    pub fn seen_by(&self, actor: u64) -> Self {
+        Self {
+            actor,
+            ..self.clone()
+        }
+    }
+
+    /// Takes the payload that waits longest, and who spawned it.
+    pub fn next_with_spawner(&self) -> Option<(u64, String)> {
+        locked(&self.queue).pop_front()
+    }
+
     /// The payloads that wait, in the order of spawning.
     pub fn waiting(&self) -> Vec<String> {
-        locked(&self.0).iter().cloned().collect()
+        locked(&self.queue)
+            .iter()
+            .map(|(_, payload)| payload.clone())
+            .collect()
     }
 
     /// Takes the payload that waits longest.
     pub fn next(&self) -> Option<String> {
-        locked(&self.0).pop_front()
+        self.next_with_spawner().map(|(_, payload)| payload)
     }
 
     /// Queues a payload.
     pub fn push(&self, payload: String) {
-        locked(&self.0).push_back(payload);
+        locked(&self.queue).push_back((self.actor, payload));
     }
 }
 

@@ -1,5 +1,11 @@
 //! A local cloud with bucket, tables and the real bootstrap as a function, and the audit of what stands there.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a world that can't be made or read is a failed test"
+)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! `jobmill run`: a job the whole way, to its tasks, in the local cloud or on AWS.
 //!
-//! This module reads and plans the job, shows progress, and tells what came out. The way itself is [`perform`].
+//! This module reads and plans the job, shows progress, and tells what came out. The way itself is `way`.
 
 mod progress;
 mod summary;
+mod way;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,12 +13,9 @@ use clap::{Args, ValueEnum};
 use jobmill_core::config::Config;
 use jobmill_core::event::check_run_id;
 use jobmill_core::job::Job;
-use jobmill_core::period::AsOf;
 use jobmill_core::plan::Plan;
-use serde_json::{Value, json};
 
-use self::progress::{Bar, Progress};
-use self::summary::Summary;
+use self::progress::Bar;
 use super::plan::nothing_to_do;
 use crate::Surroundings;
 use crate::failure::Failure;
@@ -29,6 +27,7 @@ Examples:
   jobmill run job.json                                 in a local cloud in this process
   jobmill run job.json --out tasks.jsonl               and keep the created tasks
   jobmill run job.json --run-id nightly-2024-03-06     repeated: the same tasks, created once
+  jobmill run job.json --timeout 2                     in many short invocations that hand over to each other
   jobmill run job.json --cloud aws                     in the account of the environment (AWS_PROFILE, AWS_REGION,
                                                        AWS_ENDPOINT_URL ...)
 
@@ -48,6 +47,10 @@ pub(crate) struct RunArguments {
     /// Where to run
     #[arg(long, value_enum, default_value_t = Cloud::Local)]
     cloud: Cloud,
+
+    /// How long one invocation may take before it hands over to the next; otherwise `timeout` of the configuration
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    timeout: Option<u32>,
 
     /// Write the created tasks to this file, one JSON object a line; - for standard output
     #[arg(long, value_name = "FILE")]
@@ -86,26 +89,12 @@ pub(crate) struct Order {
     /// The job, `lambda_name` included.
     pub(crate) job: Job,
     pub(crate) config: Config,
-    /// The configuration as it was read, for a scheduler in another process.
-    pub(crate) config_text: String,
     pub(crate) plan: Plan,
     pub(crate) run_id: String,
-    /// The moment at which this process began.
-    pub(crate) now: AsOf,
+    /// How long one invocation may take, in seconds.
+    pub(crate) timeout: u32,
     /// Where the created tasks go, if anywhere.
     pub(crate) out: Option<PathBuf>,
-}
-
-impl Order {
-    /// The event that asks a scheduler for this very run. The as-of is in it only if it was given: one that was read
-    /// from a clock would make a repetition after midnight another job.
-    pub(crate) fn envelope(&self) -> Value {
-        let mut envelope = json!({"job": self.job, "run_id": self.run_id});
-        if let (Some(as_of), Some(map)) = (self.plan.as_of, envelope.as_object_mut()) {
-            map.insert("as_of".to_owned(), as_of.to_text().into());
-        }
-        envelope
-    }
 }
 
 /// Runs a job.
@@ -116,7 +105,7 @@ pub(crate) fn execute(arguments: RunArguments, surroundings: &Surroundings) -> R
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("RuntimeFailed", format!("no threads can be had: {error}")))?;
-    let done = runtime.block_on(perform(order, &mut |progress| bar.show(&progress)));
+    let done = runtime.block_on(way::perform(order, &mut |progress| bar.show(&progress)));
     bar.finish();
     let summary = done?;
     // Where tasks go to standard output, the summary would be among them.
@@ -137,12 +126,7 @@ fn settle(arguments: &RunArguments, surroundings: &Surroundings) -> Result<Order
     }
     let given = arguments.job.read()?;
     let config_warning = config_warning(&given);
-    let Given {
-        request,
-        config,
-        config_text,
-        ..
-    } = given;
+    let Given { request, config, .. } = given;
     let job = request.job.clone();
     let run_id = arguments.run_id.clone().or_else(|| request.run_id.clone());
     let run_id = run_id.unwrap_or_else(|| surroundings.fresh_run_id.clone());
@@ -151,15 +135,15 @@ fn settle(arguments: &RunArguments, surroundings: &Surroundings) -> Result<Order
     if plan.chunks.row_count() == 0 {
         warn([nothing_to_do(&plan).as_str()])?;
     }
-    let (cloud, out, now) = (arguments.cloud, arguments.out.clone(), surroundings.now);
+    let (cloud, out) = (arguments.cloud, arguments.out.clone());
+    let timeout = arguments.timeout.unwrap_or(config.timeout);
     Ok(Order {
         cloud,
         job,
         config,
-        config_text,
         plan,
         run_id,
-        now,
+        timeout,
         out,
     })
 }
@@ -181,12 +165,4 @@ fn check_out(out: &Path) -> Result<(), Failure> {
         return Ok(());
     };
     Err(Failure::invalid("Usage", sentence))
-}
-
-/// Runs the order in its cloud until nothing is left to do, and tells `progress` how far it is.
-async fn perform(_order: Order, _progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Summary, Failure> {
-    Err(Failure::failed(
-        "NotBuilt",
-        "this build of jobmill has no engine, so nothing was run: `jobmill plan` shows what the job would become",
-    ))
 }

@@ -337,6 +337,16 @@ impl Reader {
             self.problems
                 .push("`queue_bucket` is missing: name the bucket for queue files".to_owned());
         }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if !bucket.is_empty()
+            && !bucket.starts_with("arn:")
+            && !(bucket.len() >= 3 && bucket.bytes().all(plain))
+        {
+            self.problems.push(format!(
+                "`queue_bucket` is {:?}: a bucket has at least 3 letters, digits and - . _",
+                shorten(&bucket)
+            ));
+        }
         let defaults = Tables::default();
         Config {
             queue_bucket: bucket,
@@ -553,7 +563,7 @@ impl Reader {
             let field = format!("task_config.labourers.{}", shorten(name));
             if crate::job::function_name(name) != Some(name) {
                 self.problems.push(format!(
-                    "`{field}` is no name of a Lambda function: write letters, digits and - _ only, the ARN goes into \
+                    "`{field}` is no name of a Lambda function: write letters, digits and - _ only; an ARN goes into \
                      `arn`"
                 ));
             }

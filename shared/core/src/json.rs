@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Result<Value, String> {
     }
     if names_private_key(text) {
         return Err(format!(
-            "uses a key that begins with {PRIVATE_KEY:?}, which is reserved: rename it"
+            "holds the text {PRIVATE_KEY:?}, which is reserved: write it otherwise"
         ));
     }
     serde_json::from_str(text).map_err(|error| {

@@ -81,7 +81,8 @@ pub struct Lock {
     pub lease_seconds: u32,
     /// All rows before it are tasks.
     pub cursor: Cursor,
-    /// All rows from here on were never sent. Never decreases.
+    /// All rows from here on were never sent. It goes back only when a holder releases the lock who had every answer
+    /// and knows which rows it never sent.
     pub claimed: u64,
     /// How many hand-offs led to the holder.
     pub hop: u32,
@@ -232,12 +233,14 @@ impl Lock {
         }
     }
 
-    /// Released for whoever comes next; what was claimed stays claimed.
-    pub fn released(&self, cursor: Cursor, counters: Counters, stopped: Option<Stopped>) -> Self {
+    /// Released for whoever comes next, who has to doubt rows up to `sent`: nobody sent any from there on.
+    pub fn released(&self, cursor: Cursor, sent: u64, counters: Counters, stopped: Option<Stopped>) -> Self {
+        let claimed = sent.min(self.claimed).max(cursor.row);
         Self {
             holder: None,
             stopped,
-            ..self.advanced(cursor, self.claimed, counters)
+            claimed,
+            ..self.advanced(cursor, 0, counters)
         }
     }
 }

@@ -130,7 +130,7 @@ pub fn expand(period: &Value, today: NaiveDate) -> Result<Vec<NaiveDate>, Error>
     if from < to {
         return Err(wrong("which names no date at all"));
     }
-    let outside = || wrong("which reaches back before the year 1");
+    let outside = || wrong("which leaves the years 1 to 9999");
     let first = today
         .checked_sub_days(Days::new(from))
         .and_then(in_calendar)

@@ -20,6 +20,7 @@ use jobmill_core::task::{Lane, Task, TaskIds, item_bytes, payload_of};
 
 use crate::error::EngineError;
 use crate::lease::{Lease, Written};
+use crate::mutants::{self, Mutant};
 use crate::ports::{Created, Host, InDoubt, MetaRow, ObjectStore, PortError, PortResult, TaskTable};
 use crate::rows::{Lines, Next, READ_BYTES};
 
@@ -29,7 +30,7 @@ pub(crate) const BATCH: usize = 25;
 /// The claim goes so far ahead of what is sent at least, in rows: a hundred requests for each checkpoint.
 pub(crate) const FIRST_WINDOW: u64 = 2_500;
 /// The claim goes so far ahead at most: after a crash each of these rows costs a transaction.
-const LAST_WINDOW: u64 = 100_000;
+pub(crate) const LAST_WINDOW: u64 = 100_000;
 /// How much of the claim is used up before the next checkpoint goes out, in seconds of the present pace.
 const WINDOW_SECONDS: f64 = 8.0;
 /// Batches that wait for another try; beyond that no new rows are begun.
@@ -58,6 +59,8 @@ pub(crate) struct Work<'a, S, T, H> {
 pub(crate) struct Drained {
     pub(crate) lease: Lease,
     pub(crate) cursor: Cursor,
+    /// Rows from here on were never sent, neither here nor by an earlier holder.
+    pub(crate) sent: u64,
     pub(crate) counters: Counters,
     pub(crate) end: End,
 }
@@ -149,8 +152,11 @@ impl State {
             lines,
             ids: TaskIds::of_run(&lease.lock.run),
             total: lease.lock.rows,
-            claimed: lease.lock.claimed,
-            window: FIRST_WINDOW,
+            claimed: match mutants::is(Mutant::NoClaim) {
+                true => lease.lock.rows,
+                false => lease.lock.claimed,
+            },
+            window: mutants::sizes().first_window,
             partial: None,
             open: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -170,6 +176,7 @@ impl State {
             .as_ref()
             .map_or_else(|| self.lines.cursor(), |(cursor, _)| *cursor);
         match self.open.first_key_value() {
+            Some(_) if mutants::is(Mutant::CursorEarly) => unsent,
             Some((row, open)) => Cursor {
                 row: *row,
                 byte: open.byte,
@@ -185,7 +192,8 @@ impl State {
     }
 
     fn all_confirmed(&self) -> bool {
-        self.open.is_empty() && self.partial.is_none() && self.next_row() >= self.total
+        let open = !self.open.is_empty() && !mutants::is(Mutant::ReceiptEarly);
+        !open && self.partial.is_none() && self.next_row() >= self.total
     }
 
     /// The next unit that may go out.
@@ -203,7 +211,7 @@ impl State {
             let begun = self.partial.as_ref().map_or(0, |(_, unit)| unit.tasks.len());
             let in_doubt = next.row < work.in_doubt_until;
             let bounded = next.row >= self.total || self.damaged.is_some();
-            if begun > 0 && (begun >= BATCH || bounded || next.row >= self.claimed) {
+            if begun > 0 && (begun >= mutants::sizes().batch || bounded || next.row >= self.claimed) {
                 return self.begin();
             }
             if bounded {
@@ -363,7 +371,10 @@ impl State {
                     | PortError::Conflict { .. }
                     | PortError::PreconditionFailed { .. } => {
                         tracing::debug!(%error, "no definite answer: {count} tasks are in doubt");
-                        self.put_in_doubt(unit, later);
+                        match mutants::is(Mutant::UnknownSentAgain) {
+                            true => self.waiting.push_back((later, unit)),
+                            false => self.put_in_doubt(unit, later),
+                        }
                     }
                     source @ PortError::Refused { .. } => {
                         // The rows stay open: the cursor does not pass them.
@@ -485,7 +496,7 @@ where
                 }));
             }
             let held = lease_time.saturating_sub(held_since.elapsed(work.host));
-            let may_send = held > work.request_time;
+            let may_send = held > work.request_time || mutants::is(Mutant::LeaseIgnored);
             while may_send && state.end.is_none() {
                 match work.pacer.may_send(now, state.in_flight) {
                     MaySend::Now => {}
@@ -521,7 +532,10 @@ where
             if wants_claim || low || renew_at <= now {
                 if let Some(mut held) = lease.take() {
                     state.window = pace.window(now, state.cursor().row, state.window, wants_claim);
-                    let claimed = (state.next_row() + state.window).min(state.total);
+                    let claimed = match mutants::is(Mutant::NoClaim) {
+                        true => state.cursor().row,
+                        false => (state.next_row() + state.window).min(state.total),
+                    };
                     let next = held.lock.advanced(state.cursor(), claimed, state.counters);
                     let (store, host) = (work.store, work.host);
                     pending.push(Box::pin(async move {
@@ -545,6 +559,7 @@ where
                 return Drained {
                     lease: held,
                     cursor: state.cursor(),
+                    sent: state.next_row().max(work.in_doubt_until),
                     counters: state.counters,
                     end,
                 };
@@ -589,7 +604,9 @@ where
                 match written {
                     Ok(Written::Stands) => {
                         held_since = held.since();
-                        state.claimed = held.lock.claimed;
+                        if !mutants::is(Mutant::NoClaim) {
+                            state.claimed = held.lock.claimed;
+                        }
                     }
                     Ok(Written::Lost) => {
                         state.end.get_or_insert(End::Lost);
@@ -645,7 +662,9 @@ where
 fn send<'a, T: TaskTable>(tasks: &'a T, unit: Unit, sent_at: Duration, in_flight: usize) -> Boxed<'a, Event> {
     Box::pin(async move {
         let answer = match (unit.in_doubt, unit.tasks.first()) {
-            (true, Some(task)) => Answer::InDoubt(tasks.create_in_doubt(task).await),
+            (true, Some(task)) if !mutants::is(Mutant::InDoubtByBatch) => {
+                Answer::InDoubt(tasks.create_in_doubt(task).await)
+            }
             _ => Answer::Batch(tasks.create(&unit.tasks).await),
         };
         Event::Answered {
@@ -676,6 +695,7 @@ impl Pace {
         // At the lowest a claim of a few seconds; a claim that was used up before its checkpoint came was too small.
         let wanted = ((rate * WINDOW_SECONDS) as u64).min(window.saturating_mul(2));
         let grown = if used_up { window.saturating_mul(2) } else { 0 };
-        wanted.max(grown).clamp(FIRST_WINDOW, LAST_WINDOW)
+        let sizes = mutants::sizes();
+        wanted.max(grown).clamp(sizes.first_window, sizes.last_window)
     }
 }

@@ -13,9 +13,10 @@ use jobmill_core::task::{Greenfield, Lane, payload_of};
 use jobmill_core::{Error, ErrorKind};
 
 use crate::adopt;
-use crate::drain::{Drained, End, FIRST_WINDOW, Work, drain};
+use crate::drain::{Drained, End, Work, drain};
 use crate::error::{During as _, EngineError};
 use crate::lease::{ATTEMPTS, Lease, Written, again, find, pause};
+use crate::mutants::{self, Mutant};
 use crate::outcome::{NextHolder, Outcome, Summary};
 use crate::ports::{Host, Metadata, ObjectStore, PortError, PutIf, Siblings, TaskTable, WriteCapacity};
 use crate::rows::{Lines, Next, READ_BYTES};
@@ -297,7 +298,11 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                 hop,
                 started_ms: self.host.wall_ms(),
             };
-            let lock = Lock::create(new, &nonce, FIRST_WINDOW);
+            let claimed = match mutants::is(Mutant::NoClaim) {
+                true => 0,
+                false => mutants::sizes().first_window,
+            };
+            let lock = Lock::create(new, &nonce, claimed);
             if let Some(lease) = Lease::create(self.store, self.host, &keys.lock, lock).await? {
                 return Ok(Hold::Ours(Box::new(lease), 0));
             }
@@ -312,7 +317,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
         if found.lock.fingerprint != label.fingerprint {
             return Err(conflict(&label.run));
         }
-        if !found.lock.is_free(found.age) {
+        if !found.lock.is_free(found.age) && !mutants::is(Mutant::LiveLeaseTaken) {
             return Ok(Hold::Elsewhere);
         }
         let in_doubt_until = found.lock.claimed;
@@ -398,7 +403,11 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
     ) -> Result<Outcome, EngineError> {
         // The gate: whoever looked for the receipt before it was written, and then wrote rows and lock again, finds it
         // now and only cleans up.
-        if let Some(receipt) = self.receipt(&keys).await? {
+        let completed = match mutants::is(Mutant::NoGate) {
+            true => None,
+            false => self.receipt(&keys).await?,
+        };
+        if let Some(receipt) = completed {
             self.clean_up(&keys, &lease).await;
             return already_completed(&receipt, &lease.lock.run, Some(&lease.lock.fingerprint));
         }
@@ -433,6 +442,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
         let Drained {
             mut lease,
             cursor,
+            sent,
             counters,
             end,
         } = drain(work, lease, lines).await;
@@ -458,7 +468,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                 None => Err(EngineError::Input(unknown_file(&keys))),
             },
             End::TimeShort => match lease
-                .release(self.store, self.host, cursor, counters, None)
+                .release(self.store, self.host, cursor, sent, counters, None)
                 .await?
             {
                 Written::Lost => Ok(Outcome::HeldElsewhere {
@@ -480,13 +490,16 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                     stopped.line, keys.file_name, stopped.error, keys.file_name
                 ));
                 lease
-                    .release(self.store, self.host, cursor, counters, Some(stopped))
+                    .release(self.store, self.host, cursor, sent, counters, Some(stopped))
                     .await?;
                 Err(error)
             }
             End::Failed(error) => {
                 // Whoever comes next need not wait for the lease to run out.
-                if let Err(release) = lease.release(self.store, self.host, cursor, counters, None).await {
+                if let Err(release) = lease
+                    .release(self.store, self.host, cursor, sent, counters, None)
+                    .await
+                {
                     tracing::warn!(%release, "could not release the lock; it expires by itself");
                 }
                 Err(error)
@@ -526,6 +539,9 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
 
     /// The last row is a task: the receipt, then away with file and lock.
     async fn finish(&self, keys: &Keys, lease: &Lease, counters: Counters) -> Result<(), EngineError> {
+        if mutants::is(Mutant::DeletedEarly) {
+            self.clean_up(keys, lease).await;
+        }
         let receipt = Receipt::of(&lease.lock, counters, self.host.wall_ms());
         let body = Bytes::from(receipt.to_json());
         let metadata = Metadata::from([("jobmill".to_owned(), "receipt".to_owned())]);
@@ -563,7 +579,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
     }
 
     async fn hand_over(&self, keys: &Keys, hop: u32, progressed: bool) -> NextHolder {
-        if !progressed {
+        if !progressed && !mutants::is(Mutant::IdleSpawn) {
             tracing::warn!(file_name = %keys.file_name, "no row became a task in this invocation: left to the sweep");
             return NextHolder::Sweep;
         }

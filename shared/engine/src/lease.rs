@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jobmill_core::lock::{Cursor, Lock, MAX_LOCK_BYTES, Stopped};
 
 use crate::error::EngineError;
+use crate::mutants::{self, Mutant};
 use crate::ports::{ETag, Host, Metadata, ObjectStore, PortError, PutIf};
 
 /// How often a write or read that got no definite answer is tried.
@@ -272,6 +273,7 @@ impl Lease {
                     self.etag = found.etag;
                     next.rev = next.rev.max(found.lock.rev) + 1;
                 }
+                Some(found) if mutants::is(Mutant::NoEpochCheck) => self.etag = found.etag,
                 Some(_) => return Ok(Written::Lost),
             }
             // After a 412 that was only an older tag of ours, the new one is tried at once.
@@ -286,16 +288,20 @@ impl Lease {
         }
     }
 
-    /// Gives the lock back.
+    /// Gives the lock back; rows from `sent` on were never sent, by nobody.
     pub(crate) async fn release(
         &mut self,
         store: &impl ObjectStore,
         host: &impl Host,
         cursor: Cursor,
+        sent: u64,
         counters: jobmill_core::lock::Counters,
         stopped: Option<Stopped>,
     ) -> Result<Written, EngineError> {
-        let next = self.lock.released(cursor, counters, stopped);
+        let mut next = self.lock.released(cursor, sent, counters, stopped);
+        if mutants::is(Mutant::ClaimForgotten) || mutants::is(Mutant::NoClaim) {
+            next.claimed = cursor.row;
+        }
         self.write(store, host, next).await
     }
 

@@ -8,6 +8,10 @@ mod drain;
 pub mod error;
 pub mod invocation;
 mod lease;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 pub mod outcome;
 pub mod ports;
 mod rows;

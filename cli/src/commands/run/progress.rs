@@ -11,16 +11,12 @@ pub(crate) enum Progress {
     Tasks { done: u64 },
     /// An invocation handed the queue file on to the next: the hop that begins.
     Hop { hop: u32 },
-    /// So many requests were throttled until now.
-    Throttled { requests: u64 },
 }
 
 /// The bar.
 #[derive(Debug)]
 pub(crate) struct Bar {
     bar: ProgressBar,
-    hop: u32,
-    throttled: u64,
 }
 
 impl Bar {
@@ -31,33 +27,15 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self {
-            bar,
-            hop: 0,
-            throttled: 0,
-        }
+        Self { bar }
     }
 
     pub(crate) fn show(&mut self, progress: &Progress) {
         match progress {
             Progress::Phase(phase) => self.bar.set_message(*phase),
             Progress::Tasks { done } => self.bar.set_position(*done),
-            Progress::Hop { hop } => {
-                self.hop = *hop;
-                self.tell();
-            }
-            Progress::Throttled { requests } => {
-                self.throttled = *requests;
-                self.tell();
-            }
+            Progress::Hop { hop } => self.bar.set_message(format!("hop {hop}")),
         }
-    }
-
-    fn tell(&self) {
-        let hop = (self.hop > 0).then(|| format!("hop {}", self.hop));
-        let throttled = (self.throttled > 0).then(|| format!("{} throttled", self.throttled));
-        let parts: Vec<String> = hop.into_iter().chain(throttled).collect();
-        self.bar.set_message(parts.join(", "));
     }
 
     /// Takes the bar away, so that the summary stands alone.

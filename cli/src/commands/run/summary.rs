@@ -41,7 +41,7 @@ pub(crate) struct Summary {
     pub(crate) seconds: f64,
     /// How often an invocation handed on.
     pub(crate) hops: u32,
-    /// Requests that were throttled and repeated.
+    /// Tasks that were throttled and sent again.
     pub(crate) throttled: u64,
     /// Where the created tasks were written, if anywhere.
     pub(crate) out: Option<String>,
@@ -74,7 +74,7 @@ impl Summary {
             }
             line("time", &format!("{}{}", duration(self.seconds), self.rate()))?;
             line("hops", &self.hops.to_string())?;
-            line("throttled", &counted(self.throttled, "request", "requests"))?;
+            line("throttled", &counted(self.throttled, "task", "tasks"))?;
         }
         if let Some(path) = &self.out {
             line("tasks in", path)?;
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(
             text(&summary()),
             "1,200 tasks created for report\n  run        nightly-1\n  rows       1,200\n  time       2 s, 500 a second\n  \
-             hops       0\n  throttled  1 request\n  tasks in   tasks.jsonl\n"
+             hops       0\n  throttled  1 task\n  tasks in   tasks.jsonl\n"
         );
         let again = Summary {
             outcome: Outcome::AlreadyCompleted,
