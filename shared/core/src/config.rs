@@ -338,12 +338,9 @@ impl Reader {
                 .push("`queue_bucket` is missing: name the bucket for queue files".to_owned());
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        if !bucket.is_empty()
-            && !bucket.starts_with("arn:")
-            && !(bucket.len() >= 3 && bucket.bytes().all(plain))
-        {
+        if !bucket.starts_with("arn:") && !bucket.bytes().all(plain) {
             self.problems.push(format!(
-                "`queue_bucket` is {:?}: a bucket has at least 3 letters, digits and - . _",
+                "`queue_bucket` is {:?}: write the name of a bucket (letters, digits and - . _) or the ARN of an access point",
                 shorten(&bucket)
             ));
         }

@@ -566,7 +566,9 @@ where
             }
             lease = Some(held);
         }
-        if state.end.is_none() && timer.as_ref().is_none_or(|(at, _)| wake < *at) {
+        // All may be confirmed after `stop_at`, with a checkpoint still under way: then there is no moment to wait for.
+        let armed = timer.as_ref().is_some_and(|(at, _)| *at <= wake);
+        if state.end.is_none() && wake > now && !armed {
             timer = Some((wake, Box::pin(work.host.sleep(wake.saturating_sub(now)))));
         }
         let event = match (&mut timer, pending.is_empty()) {

@@ -297,8 +297,10 @@ impl Audit<'_> {
                 let forward = lock.epoch >= last.epoch
                     && lock.rev > last.rev
                     && lock.cursor >= last.cursor
-                    && lock.claimed >= last.claimed
+                    && (lock.claimed >= last.claimed || lock.holder.is_none())
                     && lock.lane() == last.lane();
+                let sent = |row: u64| self.births.iter().any(|birth| birth.since <= change.at && run.rows.get(&birth.task.task_id).is_some_and(|(at, ..)| *at >= row));
+                let forward = forward && (lock.claimed >= last.claimed || !sent(lock.claimed));
                 let owned = lock.epoch > last.epoch || lock.holder.is_none() || lock.holder == last.holder;
                 if !forward || !owned {
                     self.protocol(format!("{run_id}: the lock went from {last:?} to {lock:?}"));

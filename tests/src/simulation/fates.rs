@@ -35,11 +35,13 @@ pub enum Blow {
     Conflict,
     /// A put is carried out and told 412; else as [`Blow::AnswerLost`].
     Own412,
+    /// It is answered, but its sender is frozen meanwhile, for longer than its lease and than the next sweep.
+    Frozen,
 }
 
 impl Blow {
     /// All there are.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::DiesBefore,
         Self::DiesAfter,
         Self::DiesAfterLate,
@@ -50,6 +52,7 @@ impl Blow {
         Self::Refused,
         Self::Conflict,
         Self::Own412,
+        Self::Frozen,
     ];
     /// The deaths.
     pub const DEATHS: [Self; 2] = [Self::DiesBefore, Self::DiesAfter];
@@ -119,6 +122,8 @@ pub(super) struct Network {
     pub(super) weather: Arc<Weather>,
     pub(super) invocation: u64,
     pub(super) dead: AtomicBool,
+    /// The sandbox is to be frozen.
+    pub(super) freezes: AtomicBool,
     /// Writes that were sent and not answered.
     pub(super) unanswered: AtomicU64,
 }
@@ -159,6 +164,13 @@ impl Network {
                 patience: PATIENCE,
             },
             Blow::Lost => Fate::Lost { patience: PATIENCE },
+            Blow::Frozen => {
+                self.freezes.store(true, Ordering::Relaxed);
+                Fate::Answered {
+                    there: SOON,
+                    back: SOON,
+                }
+            }
             Blow::Conflict if conditional => Fate::Fails {
                 error: PortError::Conflict { operation },
                 back: SOON,

@@ -26,8 +26,12 @@ use crate::memory::{Dice, MemorySiblings, MemoryStore, MemoryTasks, VirtualClock
 const SWEEP_EVERY: Duration = Duration::from_secs(180);
 /// After so many sweeps without trouble everything must be done.
 const ENOUGH_SWEEPS: u32 = 60;
+/// A run that needs more steps than these spins. One needs some ten thousand.
+const ENOUGH_STEPS: u64 = 300_000;
 /// Lambda repeats an asynchronous event that failed after one minute, then after two.
 const RETRIES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
+/// How long a sandbox is frozen by [`super::Blow::Frozen`]: until after the next sweep.
+const FROZEN_FOR: Duration = Duration::from_secs(205);
 /// The prefix of everything in the bucket.
 pub(super) const PREFIX: &str = "p";
 
@@ -232,7 +236,14 @@ impl<'a> World<'a> {
         }
         self.later(SWEEP_EVERY, Happening::SweepTick);
         self.later(Duration::ZERO, Happening::Orchestrate);
-        while !self.over {
+        for step in 0.. {
+            if self.over {
+                return;
+            }
+            if step > ENOUGH_STEPS {
+                self.stranded = Some("it never ends: something spins".to_owned());
+                return;
+            }
             let next = self
                 .inbox
                 .lock()
@@ -353,6 +364,7 @@ impl<'a> World<'a> {
             weather: Arc::clone(&self.weather),
             invocation: id,
             dead: AtomicBool::new(false),
+            freezes: AtomicBool::new(false),
             unanswered: AtomicU64::new(0),
         });
         let skew = self.scenario.climate.skew.as_millis() as u64;
@@ -416,26 +428,30 @@ impl<'a> World<'a> {
                 continue;
             }
             moved = true;
-            if sandbox.thaws_at.take().is_none()
-                && !killed
-                && self.weather.strikes(self.scenario.climate.frozen)
-            {
-                let for_so_long =
-                    Duration::from_secs(1) + self.weather.up_to(self.scenario.climate.frozen_for);
+            let frozen_for = if sandbox.thaws_at.take().is_some() || killed {
+                None
+            } else if sandbox.network.freezes.swap(false, Ordering::Relaxed) {
+                Some(FROZEN_FOR)
+            } else if self.weather.strikes(self.scenario.climate.frozen) {
+                Some(Duration::from_secs(1) + self.weather.up_to(self.scenario.climate.frozen_for))
+            } else {
+                None
+            };
+            if let Some(frozen_for) = frozen_for {
                 match self.weather.dice.below(3) {
-                    0 => sandbox.host.miss_monotonic(for_so_long),
-                    1 => sandbox.host.miss_wall(for_so_long),
+                    0 => sandbox.host.miss_monotonic(frozen_for),
+                    1 => sandbox.host.miss_wall(frozen_for),
                     _ => {}
                 }
-                sandbox.thaws_at = Some(now + for_so_long);
-                sandbox.killed_at += for_so_long;
+                sandbox.thaws_at = Some(now + frozen_for);
+                sandbox.killed_at += frozen_for;
                 sandbox.woken.0.store(true, Ordering::Relaxed);
-                for moment in [now + for_so_long, sandbox.killed_at] {
+                for moment in [now + frozen_for, sandbox.killed_at] {
                     self.weather.clock.schedule(moment, || {});
                 }
                 self.weather
                     .trace
-                    .tell(now, || format!("#{id} is frozen for {for_so_long:?}"));
+                    .tell(now, || format!("#{id} is frozen for {frozen_for:?}"));
                 continue;
             }
             let answer = if killed {
