@@ -72,13 +72,19 @@ impl World {
         cloud
             .create_task_tables(&TaskTables::default())
             .expect("the tables are created");
-        cloud.register_function(
-            FunctionSpec::new(FUNCTION, bootstrap)
-                .env("JOBMILL_CONFIG", config.to_string())
+        let world = Self { cloud };
+        world.register(FUNCTION, bootstrap, &config.to_string(), timeout);
+        world
+    }
+
+    /// Registers `bootstrap` as another function; `source` is its `JOBMILL_CONFIG`.
+    pub fn register(&self, name: &str, bootstrap: &Path, source: &str, timeout: Duration) {
+        self.cloud.register_function(
+            FunctionSpec::new(name, bootstrap)
+                .env("JOBMILL_CONFIG", source)
                 .timeout(timeout)
                 .retry_delays([]),
         );
-        Self { cloud }
     }
 
     /// Invokes the function and waits for its answer: the outcome, or type and sentence of the error.

@@ -59,44 +59,103 @@ fn random_seeds() {
 fn mutants_probe() {
     use jobmill_engine::mutants::Mutant::*;
     use jobmill_tests::simulation::Weight;
-    for mutant in [NoClaim, InDoubtByBatch, UnknownSentAgain, NoEpochCheck, CursorEarly, ReceiptEarly, NoGate, LiveLeaseTaken, LeaseIgnored, DeletedEarly, ClaimForgotten, IdleSpawn] {
+    for mutant in [
+        NoClaim,
+        InDoubtByBatch,
+        UnknownSentAgain,
+        NoEpochCheck,
+        CursorEarly,
+        ReceiptEarly,
+        NoGate,
+        LiveLeaseTaken,
+        LeaseIgnored,
+        DeletedEarly,
+        ClaimForgotten,
+        IdleSpawn,
+    ] {
         for overwrite in [false, true] {
             let t = std::time::Instant::now();
             let (mut any, mut outcome, mut first, mut first_outcome) = (0, 0, None, None);
             for seed in 0..500 {
-                let scenario = Scenario { mutant: Some(mutant), overwrite, ..Scenario::random(seed) };
+                let scenario = Scenario {
+                    mutant: Some(mutant),
+                    overwrite,
+                    ..Scenario::random(seed)
+                };
                 let story = run(&scenario);
-                if !story.violations.is_empty() { any += 1; first.get_or_insert(seed); }
-                if story.violations.iter().any(|v| v.weight == Weight::Outcome) { outcome += 1; first_outcome.get_or_insert(seed); }
+                if !story.violations.is_empty() {
+                    any += 1;
+                    first.get_or_insert(seed);
+                }
+                if story.violations.iter().any(|v| v.weight == Weight::Outcome) {
+                    outcome += 1;
+                    first_outcome.get_or_insert(seed);
+                }
             }
-            println!("{mutant:?} overwrite {overwrite}: any {any} first {first:?} outcome {outcome} first {first_outcome:?} {:?}", t.elapsed());
+            println!(
+                "{mutant:?} overwrite {overwrite}: any {any} first {first:?} outcome {outcome} first {first_outcome:?} {:?}",
+                t.elapsed()
+            );
         }
     }
 }
 #[test]
 fn pairs_probe() {
-    use jobmill_tests::simulation::Blow;
     use jobmill_engine::mutants::Sizes;
+    use jobmill_tests::simulation::Blow;
     use std::time::Duration;
-    for (rows, sizes) in [(3, Sizes::default()), (30, Sizes { batch: 5, first_window: 10, last_window: 10 })] {
-    let mut base = Scenario::calm(rows);
-    base.sizes = sizes;
-    base.climate.latest_object = Duration::from_secs(200);
-    let t = std::time::Instant::now();
-    let n = run(&base).calls;
-    let mut runs = 0;
-    let mut bad = std::collections::BTreeMap::new();
-    for i in 0..n { for a in Blow::ALL {
-        let mut one = base.clone(); one.script.insert(i, a);
-        let s = run(&one); runs += 1;
-        if !s.violations.is_empty() { bad.entry(format!("{a:?}")).or_insert_with(Vec::new).push((i, None, s.violations[0].to_string())); continue; }
-        for j in i+1..s.calls { for b in Blow::ALL {
-            let mut two = one.clone(); two.script.insert(j, b);
-            let s = run(&two); runs += 1;
-            if !s.violations.is_empty() { bad.entry(format!("{a:?} {b:?}")).or_insert_with(Vec::new).push((i, Some(j), s.violations[0].to_string())); }
-        }}
-    }}
-    println!("{rows} rows: {n} calls, {runs} runs, {:?}", t.elapsed());
-    for (k, v) in bad { println!("{k}: {} e.g. {:?}", v.len(), v[0]); }
+    for (rows, sizes) in [
+        (3, Sizes::default()),
+        (
+            30,
+            Sizes {
+                batch: 5,
+                first_window: 10,
+                last_window: 10,
+            },
+        ),
+    ] {
+        let mut base = Scenario::calm(rows);
+        base.sizes = sizes;
+        base.climate.latest_object = Duration::from_secs(200);
+        let t = std::time::Instant::now();
+        let n = run(&base).calls;
+        let mut runs = 0;
+        let mut bad = std::collections::BTreeMap::new();
+        for i in 0..n {
+            for a in Blow::ALL {
+                let mut one = base.clone();
+                one.script.insert(i, a);
+                let s = run(&one);
+                runs += 1;
+                if !s.violations.is_empty() {
+                    bad.entry(format!("{a:?}")).or_insert_with(Vec::new).push((
+                        i,
+                        None,
+                        s.violations[0].to_string(),
+                    ));
+                    continue;
+                }
+                for j in i + 1..s.calls {
+                    for b in Blow::ALL {
+                        let mut two = one.clone();
+                        two.script.insert(j, b);
+                        let s = run(&two);
+                        runs += 1;
+                        if !s.violations.is_empty() {
+                            bad.entry(format!("{a:?} {b:?}")).or_insert_with(Vec::new).push((
+                                i,
+                                Some(j),
+                                s.violations[0].to_string(),
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        println!("{rows} rows: {n} calls, {runs} runs, {:?}", t.elapsed());
+        for (k, v) in bad {
+            println!("{k}: {} e.g. {:?}", v.len(), v[0]);
+        }
     }
 }

@@ -113,22 +113,41 @@ impl Scheduler {
         Ok(engine.run(request, &context).await?)
     }
 
-    /// The end of the invocation by the monotonic clock. `cargo lambda watch` sends a deadline of 1970: one that is over
-    /// before the invocation began says nothing, and the configured `timeout` counts.
+    /// The end of the invocation by the monotonic clock; where the platform does not say, after the configured `timeout`.
     fn deadline(&self, config: &Config, epoch_ms: u64) -> Duration {
-        let left = i64::try_from(epoch_ms)
-            .unwrap_or(i64::MAX)
-            .saturating_sub(self.host.wall_ms());
-        let left = match u64::try_from(left) {
-            Ok(left) if left > 0 => Duration::from_millis(left),
-            _ => {
-                tracing::warn!(
-                    timeout = config.timeout,
-                    "the platform gave no deadline: the configured `timeout` counts"
-                );
-                Duration::from_secs(u64::from(config.timeout))
-            }
-        };
+        let left = time_left(epoch_ms, self.host.wall_ms()).unwrap_or_else(|| {
+            tracing::warn!(
+                timeout = config.timeout,
+                "the platform gave no deadline: the configured `timeout` counts"
+            );
+            Duration::from_secs(u64::from(config.timeout))
+        });
         self.host.monotonic() + left
+    }
+}
+
+/// How long until the deadline. `cargo lambda watch` sends one of 1970: a deadline that is over before the invocation
+/// began says nothing.
+fn time_left(deadline_ms: u64, now_ms: i64) -> Option<Duration> {
+    let now_ms = u64::try_from(now_ms).ok()?;
+    deadline_ms
+        .checked_sub(now_ms)
+        .filter(|left| *left > 0)
+        .map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_before_the_invocation_began_is_unknown() {
+        assert_eq!(time_left(1_000_900, 1_000_000), Some(Duration::from_millis(900)));
+        assert_eq!(time_left(1_000_000, 1_000_000), None);
+        assert_eq!(
+            time_left(42, 1_709_700_000_000),
+            None,
+            "1970, as cargo lambda watch has it"
+        );
     }
 }

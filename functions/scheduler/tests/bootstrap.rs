@@ -316,14 +316,59 @@ async fn a_damaged_row_stops_there_and_nothing_before_it_is_lost() {
 }
 
 #[tokio::test]
-async fn the_deadline_of_cargo_lambda_watch_means_unknown() {
+async fn the_configuration_may_lie_in_a_file_in_s3_or_in_the_config_table_of_sosw() {
     let world = usual().await;
+    let text = config(json!({})).to_string();
+    let file = std::env::temp_dir().join(format!("jobmill-config-{}.json", std::process::id()));
+    std::fs::write(&file, &text).unwrap();
+    world
+        .cloud
+        .put_object(BUCKET, "config/jobmill.json", text.clone())
+        .unwrap();
+    let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
+    let text_attribute = |name: &str| json!({ "AttributeName": name, "AttributeType": "S" });
+    world
+        .cloud
+        .create_table(json!({
+            "TableName": "config",
+            "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [key("env", "HASH"), key("config_name", "RANGE")],
+            "AttributeDefinitions": [text_attribute("env"), text_attribute("config_name")],
+        }))
+        .unwrap();
+    let item = json!({
+        "env": { "S": "production" },
+        "config_name": { "S": "scheduler_config" },
+        "config_value": { "S": text },
+    });
+    world.cloud.put_item("config", item).unwrap();
+    let sources = [
+        format!("file:{}", file.display()),
+        format!("s3://{BUCKET}/config/jobmill.json"),
+        "dynamodb://config/production/scheduler_config".to_owned(),
+    ];
+    for (number, source) in sources.iter().enumerate() {
+        let name = format!("from-{number}");
+        world.register(&name, Path::new(BOOTSTRAP), source, Duration::from_secs(60));
+        let event = json!({ "job": flat_job(2), "run_id": name });
+        let answer = world.cloud.invoke(&name, event.to_string()).await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert_eq!(answer["outcome"], "completed", "{source}: {answer}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    world.register(
+        "nowhere",
+        Path::new(BOOTSTRAP),
+        &format!("s3://{BUCKET}/no/such.json"),
+        Duration::from_secs(60),
+    );
     let answer = world
-        .invoke(&json!({ "job": flat_job(5), "run_id": "watch" }))
+        .cloud
+        .invoke("nowhere", flat_job(1).to_string())
         .await
         .unwrap();
-    assert_eq!(answer["outcome"], "completed");
-    world.assert_whole("watch", 5);
+    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+    assert_eq!(answer["errorType"], "InvalidConfig", "{answer}");
 }
 
 #[tokio::test]

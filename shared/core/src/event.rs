@@ -43,6 +43,8 @@ pub struct Continuation {
     pub file_name: String,
     /// How many invocations have handed this chain on before.
     pub hop: u32,
+    /// A line of the queue file, counted from 1, that shall be passed over if it can't become a task.
+    pub skip_line: Option<u64>,
 }
 
 /// Reads an event.
@@ -195,7 +197,20 @@ fn read_continuation(event: &Map<String, Value>) -> Result<Continuation, Error> 
                 ))
             })?,
     };
-    Ok(Continuation { file_name, hop })
+    let skip_line = match event.get("skip_line") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.as_u64().filter(|line| *line > 0).ok_or_else(|| {
+            Error::event(format!(
+                "`skip_line` is {}: write the number of the line, counted from 1, or leave it out",
+                excerpt(value)
+            ))
+        })?),
+    };
+    Ok(Continuation {
+        file_name,
+        hop,
+        skip_line,
+    })
 }
 
 const FILE_NAME_FORM: &str = "name a queue file below the prefix, such as \"tasks_queue_nightly-1.txt\"";

@@ -54,6 +54,9 @@ pub struct Counters {
     pub throttled: u64,
     /// Requests that created tasks, or tried to.
     pub requests: u64,
+    /// Damaged rows that somebody asked to pass over; they never became tasks.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 /// The lock document.

@@ -46,6 +46,8 @@ pub(crate) struct Work<'a, S, T, H> {
     /// Rows before this one may have been sent by somebody else.
     pub(crate) in_doubt_until: u64,
     pub(crate) lane: Lane,
+    /// A line, counted from 1, that is passed over if it can't become a task.
+    pub(crate) skip_line: Option<u64>,
     pub(crate) pacer: Pacer,
     pub(crate) meta: bool,
     /// When to stop, by the monotonic clock.
@@ -127,6 +129,7 @@ struct State {
     open: BTreeMap<u64, Open>,
     waiting: VecDeque<(Duration, Unit)>,
     counters: Counters,
+    skip_line: Option<u64>,
     damaged: Option<Stopped>,
     end: Option<End>,
     /// Requests that may still change a table.
@@ -147,7 +150,7 @@ enum Ready {
 }
 
 impl State {
-    fn new(lease: &Lease, lines: Lines) -> Self {
+    fn new(lease: &Lease, lines: Lines, skip_line: Option<u64>) -> Self {
         Self {
             lines,
             ids: TaskIds::of_run(&lease.lock.run),
@@ -161,6 +164,7 @@ impl State {
             open: BTreeMap::new(),
             waiting: VecDeque::new(),
             counters: lease.lock.counters,
+            skip_line,
             damaged: None,
             end: None,
             in_flight: 0,
@@ -237,6 +241,11 @@ impl State {
                         if in_doubt {
                             return self.begin();
                         }
+                    }
+                    // The cursor passes it when all rows before it are tasks.
+                    Err(error) if self.skip_line == Some(next.row + 1) => {
+                        tracing::warn!(line = next.row + 1, %error, "passed over, as was asked for");
+                        self.counters.skipped += 1;
                     }
                     Err(error) => self.damage(next.row, error.to_string()),
                 },
@@ -420,6 +429,11 @@ impl State {
                     doubtful.rows.push(row);
                     doubtful.tasks.push(task);
                 }
+                Created::Refused(why) if self.skip_line == Some(row + 1) => {
+                    tracing::warn!(line = row + 1, why, "passed over, as was asked for");
+                    confirmed += 1;
+                    self.counters.skipped += 1;
+                }
                 Created::Refused(why) => self.damage(row, format!("its task was refused: {why}")),
             }
         }
@@ -472,7 +486,7 @@ where
     T: TaskTable,
     H: Host,
 {
-    let mut state = State::new(&lease, lines);
+    let mut state = State::new(&lease, lines, work.skip_line);
     let lease_time = Duration::from_secs(u64::from(lease.lock.lease_seconds));
     let mut held_since = lease.since();
     let mut lease = Some(lease);

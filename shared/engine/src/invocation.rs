@@ -91,6 +91,7 @@ struct Brought {
     /// It wrote the rows.
     spooled: bool,
     hop: u32,
+    skip_line: Option<u64>,
     warnings: Vec<String>,
 }
 
@@ -185,6 +186,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                         spooled: file.is_some(),
                         file: file.flatten(),
                         hop: 0,
+                        skip_line: None,
                         warnings: plan.warnings,
                     };
                     return self
@@ -202,7 +204,11 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
         context: &Context,
         started: Duration,
     ) -> Result<Outcome, EngineError> {
-        let Continuation { file_name, hop } = continuation;
+        let Continuation {
+            file_name,
+            hop,
+            skip_line,
+        } = continuation;
         let mut keys = Keys::of(self.config, file_name);
         for attempt in 0..ATTEMPTS {
             let found = find(self.store, self.host, &keys.lock).await?;
@@ -256,6 +262,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                         file: None,
                         spooled: false,
                         hop,
+                        skip_line,
                         warnings: Vec::new(),
                     };
                     return self
@@ -433,6 +440,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
             fields: &self.config.tables.fields,
             in_doubt_until,
             lane,
+            skip_line: brought.skip_line,
             pacer: Pacer::new(self.provisioned().await, MAX_LIMIT, self.host.monotonic()),
             meta: self.config.tables.meta.is_some(),
             stop_at: self.stop_at(context, started),
@@ -484,10 +492,13 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                 }
             },
             End::Stopped(stopped) => {
+                let (line, name) = (stopped.line, &keys.file_name);
                 let error = EngineError::damaged(format!(
-                    "line {} of the queue file {:?} can't become a task: {}. The rows before it are tasks; the run waits \
-                     there. Look at the line, then send {{\"file_name\": {:?}}} to try it again",
-                    stopped.line, keys.file_name, stopped.error, keys.file_name
+                    "line {line} of the queue file {name:?} can't become a task: {}. The rows before it are tasks, and the \
+                     run waits there. Put a file in its place in which only this line is mended and send \
+                     {{\"file_name\": {name:?}}}, or send {{\"file_name\": {name:?}, \"skip_line\": {line}}} to go on \
+                     without it",
+                    stopped.error
                 ));
                 lease
                     .release(self.store, self.host, cursor, sent, counters, Some(stopped))

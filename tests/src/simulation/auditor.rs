@@ -299,7 +299,15 @@ impl Audit<'_> {
                     && lock.cursor >= last.cursor
                     && (lock.claimed >= last.claimed || lock.holder.is_none())
                     && lock.lane() == last.lane();
-                let sent = |row: u64| self.births.iter().any(|birth| birth.since <= change.at && run.rows.get(&birth.task.task_id).is_some_and(|(at, ..)| *at >= row));
+                let sent = |row: u64| {
+                    self.births.iter().any(|birth| {
+                        birth.since <= change.at
+                            && run
+                                .rows
+                                .get(&birth.task.task_id)
+                                .is_some_and(|(at, ..)| *at >= row)
+                    })
+                };
                 let forward = forward && (lock.claimed >= last.claimed || !sent(lock.claimed));
                 let owned = lock.epoch > last.epoch || lock.holder.is_none() || lock.holder == last.holder;
                 if !forward || !owned {

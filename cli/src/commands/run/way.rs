@@ -174,6 +174,7 @@ async fn go(
         request = Request::Continue(Continuation {
             file_name: summary.file_name.clone(),
             hop: 0,
+            skip_line: None,
         });
     }
     summary.seconds = (host.monotonic() - begun).as_secs_f64();
