@@ -92,7 +92,7 @@ impl DynamoTasks {
     }
 
     async fn insert(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
-        const OPERATION: &str = "dynamodb:BatchExecuteStatement";
+        const OPERATION: &str = INSERT;
         let statements = tasks
             .iter()
             .map(|task| {
@@ -115,7 +115,8 @@ impl DynamoTasks {
             .await
             .map_err(|error| port_error(OPERATION, error))?;
         let mut answers = answer.responses.unwrap_or_default().into_iter();
-        Ok(tasks.iter().map(|_| judge_statement(answers.next())).collect())
+        // A refusal that is not about the task refuses the whole: what was created beside it is found there next time.
+        tasks.iter().map(|_| judge_statement(answers.next())).collect()
     }
 
     async fn overwrite(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
@@ -322,6 +323,7 @@ impl TaskTable for DynamoTasks {
     }
 }
 
+const INSERT: &str = "dynamodb:BatchExecuteStatement";
 const TRANSACT: &str = "dynamodb:TransactWriteItems";
 /// `#id` is the task id, part of each of the three keys, so it is absent exactly when the item is.
 const ABSENT: &str = "attribute_not_exists(#id)";
@@ -377,33 +379,35 @@ fn meta_item(context: &MetaContext, row: &MetaRow, created_at: &str) -> HashMap<
 }
 
 /// What one statement's answer says about its task. No answer says nothing.
-fn judge_statement(answer: Option<BatchStatementResponse>) -> Created {
+fn judge_statement(answer: Option<BatchStatementResponse>) -> PortResult<Created> {
     use BatchStatementErrorCodeEnum as Code;
     let Some(answer) = answer else {
-        return Created::Unknown;
+        return Ok(Created::Unknown);
     };
     let Some(BatchStatementError { code, message, .. }) = answer.error else {
-        return Created::Now;
+        return Ok(Created::Now);
     };
     match code {
-        Some(Code::DuplicateItem) => Created::AlreadyThere,
+        Some(Code::DuplicateItem) => Ok(Created::AlreadyThere),
         Some(
             Code::ThrottlingError
             | Code::ProvisionedThroughputExceeded
             | Code::RequestLimitExceeded
             | Code::TransactionConflict,
-        ) => Created::Throttled,
-        Some(
-            code @ (Code::AccessDenied
-            | Code::ItemCollectionSizeLimitExceeded
-            | Code::ResourceNotFound
-            | Code::ValidationError),
-        ) => Created::Refused(match message {
-            Some(message) => format!("{code}: {message}"),
-            None => code.to_string(),
+        ) => Ok(Created::Throttled),
+        Some(code @ (Code::AccessDenied | Code::ResourceNotFound)) => Err(PortError::Refused {
+            operation: INSERT,
+            code: code.to_string(),
+            message: message.unwrap_or_default(),
         }),
-        Some(code) if is_throttling(code.as_str()) => Created::Throttled,
-        _ => Created::Unknown,
+        Some(code @ (Code::ItemCollectionSizeLimitExceeded | Code::ValidationError)) => {
+            Ok(Created::Refused(match message {
+                Some(message) => format!("{code}: {message}"),
+                None => code.to_string(),
+            }))
+        }
+        Some(code) if is_throttling(code.as_str()) => Ok(Created::Throttled),
+        _ => Ok(Created::Unknown),
     }
 }
 
@@ -521,7 +525,7 @@ mod tests {
         assert!(fields.is_sorted(), "{fields:?}");
     }
 
-    fn judged(code: &str) -> Created {
+    fn judged(code: &str) -> PortResult<Created> {
         let error = BatchStatementError::builder()
             .code(code.into())
             .message("because")
@@ -533,10 +537,10 @@ mod tests {
     fn each_statement_has_its_outcome() {
         assert_eq!(
             judge_statement(Some(BatchStatementResponse::builder().build())),
-            Created::Now
+            Ok(Created::Now)
         );
-        assert_eq!(judge_statement(None), Created::Unknown);
-        assert_eq!(judged("DuplicateItem"), Created::AlreadyThere);
+        assert_eq!(judge_statement(None), Ok(Created::Unknown));
+        assert_eq!(judged("DuplicateItem"), Ok(Created::AlreadyThere));
         for code in [
             "ThrottlingError",
             "ProvisionedThroughputExceeded",
@@ -544,18 +548,16 @@ mod tests {
             "TransactionConflict",
             "ThrottlingException",
         ] {
-            assert_eq!(judged(code), Created::Throttled, "{code}");
+            assert_eq!(judged(code), Ok(Created::Throttled), "{code}");
         }
         for code in ["InternalServerError", "ConditionalCheckFailed", "SomethingNew"] {
-            assert_eq!(judged(code), Created::Unknown, "{code}");
+            assert_eq!(judged(code), Ok(Created::Unknown), "{code}");
         }
-        for code in [
-            "ValidationError",
-            "AccessDenied",
-            "ResourceNotFound",
-            "ItemCollectionSizeLimitExceeded",
-        ] {
-            assert_eq!(judged(code), Created::Refused(format!("{code}: because")));
+        for code in ["ValidationError", "ItemCollectionSizeLimitExceeded"] {
+            assert_eq!(judged(code), Ok(Created::Refused(format!("{code}: because"))));
+        }
+        for code in ["AccessDenied", "ResourceNotFound"] {
+            assert!(matches!(judged(code), Err(PortError::Refused { code: found, .. }) if found == code));
         }
     }
 

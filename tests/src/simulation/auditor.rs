@@ -201,7 +201,11 @@ impl Audit<'_> {
             .filter(|ended| ended.kind == Kind::Again(number))
             .collect();
         let right = |ended: &&Ended| matches!(&ended.answer, Some(Ok(Outcome::AlreadyCompleted { rows, .. })) if *rows == run.count);
-        if again.is_empty() || !again.iter().all(right) {
+        let answered: Vec<&&Ended> = again
+            .iter()
+            .filter(|ended| matches!(ended.answer, Some(Ok(_))))
+            .collect();
+        if answered.is_empty() || !answered.into_iter().all(right) {
             let answers: Vec<_> = again.iter().map(|ended| &ended.answer).collect();
             let what = format!("{run_id}: delivered once more it answered {answers:?}");
             self.outcome(what);
