@@ -53,6 +53,16 @@ pub enum Fate {
         /// From then until it is told.
         back: Duration,
     },
+    /// It is carried out and answered, and a copy of it, which the client had sent before, is carried out `again`
+    /// after that.
+    Twice {
+        /// Until it is carried out.
+        there: Duration,
+        /// From then to the answer.
+        back: Duration,
+        /// From the sending until the copy is carried out.
+        again: Duration,
+    },
     /// Its sender dies with it on its lips. It is carried out after `there`, if at all.
     SenderDies {
         /// Until it is carried out; none: never.
@@ -178,7 +188,7 @@ impl<P: Clone + Send + 'static, F: Fates> Faulty<P, F> {
     async fn request<T: Send + 'static>(
         &self,
         operation: &'static str,
-        effect: impl FnOnce(&P) -> PortResult<T> + Send + 'static,
+        effect: impl FnOnce(&P) -> PortResult<T> + Clone + Send + 'static,
     ) -> PortResult<T> {
         let sent = self.clock.now();
         let unknown = |message: &str| {
@@ -187,8 +197,14 @@ impl<P: Clone + Send + 'static, F: Fates> Faulty<P, F> {
                 message: message.to_owned(),
             })
         };
-        let answer = match self.fates.fate(operation) {
-            Fate::Answered { there, back } => {
+        let mut fate = self.fates.fate(operation);
+        if let Fate::Twice { there, back, again } = fate {
+            let (port, copy) = (self.port.clone(), effect.clone());
+            self.clock.schedule(sent + again, move || drop(copy(&port)));
+            fate = Fate::Answered { there, back };
+        }
+        let answer = match fate {
+            Fate::Answered { there, back } | Fate::Twice { there, back, .. } => {
                 let answer = Arc::new(Mutex::new(None));
                 let (port, slot) = (self.port.clone(), Arc::clone(&answer));
                 self.clock.schedule(sent + there, move || {

@@ -126,7 +126,7 @@ fn pairs_probe() {
             for a in if std::env::var("DEATHS").is_ok() {
                 Blow::DEATHS.to_vec()
             } else {
-                vec![Blow::Frozen, Blow::AnswerLostLate]
+                vec![Blow::Frozen, Blow::AnswerLostLate, Blow::Twice]
             } {
                 let mut one = base.clone();
                 one.script.insert(i, a);
@@ -144,7 +144,7 @@ fn pairs_probe() {
                     for b in if std::env::var("DEATHS").is_ok() {
                         Blow::DEATHS.to_vec()
                     } else {
-                        vec![Blow::Frozen, Blow::AnswerLostLate]
+                        vec![Blow::Frozen, Blow::AnswerLostLate, Blow::Twice]
                     } {
                         let mut two = one.clone();
                         two.script.insert(j, b);

@@ -146,6 +146,8 @@ impl Lease {
         condition: PutIf,
     ) -> Result<Option<Self>, EngineError> {
         let mut attempt = 0;
+        // An earlier attempt may be the one that was granted: without an answer the lease counts from the first.
+        let first = Moment::now(host);
         loop {
             let since = Moment::now(host);
             let answer = store
@@ -189,7 +191,7 @@ impl Lease {
                         lock: found.lock,
                         key: key.to_owned(),
                         etag: found.etag,
-                        since,
+                        since: first,
                     }));
                 }
                 found => {
@@ -218,7 +220,17 @@ impl Lease {
         self.since
     }
 
+    /// Whether the lease has run out by our own clock.
+    fn has_run_out(&self, host: &impl Host) -> bool {
+        self.since.elapsed(host) >= Duration::from_secs(u64::from(self.lock.lease_seconds))
+            && !mutants::is(Mutant::LeaseRevived)
+    }
+
     /// Replaces the document by compare-and-swap.
+    ///
+    /// A lease that has run out is lost, even where the swap would succeed: somebody may have taken the lock over,
+    /// completed the run and deleted the lock, and a late copy of the request that created it may have put back the
+    /// very version that we know. Only an answer within the lease says that nobody else was there meanwhile.
     ///
     /// # Errors
     /// Only when the service can't be brought to a definite answer.
@@ -231,6 +243,9 @@ impl Lease {
         let mut next = next;
         let mut attempt = 0;
         loop {
+            if self.has_run_out(host) {
+                return Ok(Written::Lost);
+            }
             let since = Moment::now(host);
             let condition = PutIf::Matches(self.etag.clone());
             let answer = store
@@ -242,6 +257,7 @@ impl Lease {
                 )
                 .await;
             let error = match answer {
+                Ok(_) if self.has_run_out(host) => return Ok(Written::Lost),
                 Ok(etag) => {
                     self.etag = etag;
                     self.lock = next;
@@ -258,6 +274,7 @@ impl Lease {
             };
             match find(store, host, &self.key).await? {
                 None => return Ok(Written::Lost),
+                Some(_) if self.has_run_out(host) => return Ok(Written::Lost),
                 Some(found) if found.lock == next => {
                     // It was carried out; only its answer was lost.
                     self.etag = found.etag;

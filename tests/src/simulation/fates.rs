@@ -35,13 +35,15 @@ pub enum Blow {
     Conflict,
     /// A put is carried out and told 412; else as [`Blow::AnswerLost`].
     Own412,
+    /// It is answered, and a copy of it is carried out as late as can be; what creates tasks has no copies.
+    Twice,
     /// It is answered, but its sender is frozen meanwhile, for longer than its lease and than the next sweep.
     Frozen,
 }
 
 impl Blow {
     /// All there are.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::DiesBefore,
         Self::DiesAfter,
         Self::DiesAfterLate,
@@ -52,6 +54,7 @@ impl Blow {
         Self::Refused,
         Self::Conflict,
         Self::Own412,
+        Self::Twice,
         Self::Frozen,
     ];
     /// The deaths.
@@ -164,6 +167,15 @@ impl Network {
                 patience: PATIENCE,
             },
             Blow::Lost => Fate::Lost { patience: PATIENCE },
+            Blow::Twice if !matches!(operation, CREATE | CREATE_IN_DOUBT) => Fate::Twice {
+                there: SOON,
+                back: SOON,
+                again: self.latest(operation),
+            },
+            Blow::Twice => Fate::Answered {
+                there: SOON,
+                back: SOON,
+            },
             Blow::Frozen => {
                 self.freezes.store(true, Ordering::Relaxed);
                 Fate::Answered {
@@ -215,7 +227,7 @@ impl Network {
             (climate.lost, Blow::Lost),
             (climate.throttled, Blow::Throttled),
             (climate.conflict, Blow::Conflict),
-            (climate.own_412, Blow::Own412),
+            (climate.own_412, if late() { Blow::Twice } else { Blow::Own412 }),
             (climate.refused, Blow::Refused),
         ];
         blows
@@ -248,6 +260,11 @@ impl Fates for Network {
                     Fate::AnswerLost { there, patience } if weather.script.is_empty() => Fate::AnswerLost {
                         there: weather.up_to(there),
                         patience,
+                    },
+                    Fate::Twice { there, back, again } if weather.script.is_empty() => Fate::Twice {
+                        there,
+                        back,
+                        again: weather.up_to(again),
                     },
                     Fate::SenderDies { there: Some(there) } if weather.script.is_empty() => {
                         Fate::SenderDies {

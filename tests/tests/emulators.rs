@@ -1,0 +1,333 @@
+//! The adapters on emulators of AWS that others wrote: MiniStack and moto, as `tests/compare/install` installs them.
+//! Where they are not installed a test says so and passes, unless `JOBMILL_EMULATORS` names the folder.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType,
+    Projection, ProjectionType, ScalarAttributeType,
+};
+use jobmill_aws::{
+    ClientOptions, Clients, DynamoTasks, MetaContext, REQUEST_TIME, S3Store, SystemHost,
+};
+use jobmill_core::config::{Config, FieldNames, Tables, TaskWrites};
+use jobmill_core::event;
+use jobmill_core::task::{Greenfield, Task, TaskIds};
+use jobmill_engine::ports::{Host, ObjectStore as _, WriteCapacity};
+use jobmill_engine::{Context, Engine, NextHolder, Outcome};
+use jobmill_tests::conformance::{self, Duplicates, Exception, TaskProbe};
+use jobmill_tests::memory::{MemorySiblings, Place};
+use jobmill_tests::world::{BUCKET, PREFIX, config, flat_job};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+// ----------------------------------------------------------------------------------------------------- emulators
+
+/// An emulator, and what of AWS it does not emulate.
+struct Emulator {
+    /// Its command.
+    command: &'static str,
+    /// Arguments and environment with which it serves 127.0.0.1 at that port.
+    serve: fn(&mut Command, port: u16),
+    /// How tasks can be created in it.
+    writes: TaskWrites,
+    /// What does not hold of its S3.
+    store: &'static [Exception],
+    /// What does not hold of its DynamoDB.
+    tasks: &'static [Exception],
+}
+
+const MINISTACK: Emulator = Emulator {
+    command: "ministack",
+    serve: |command, port| {
+        command.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string());
+    },
+    writes: TaskWrites::Insert,
+    store: &[],
+    tasks: &[],
+};
+
+const MOTO: Emulator = Emulator {
+    command: "moto_server",
+    serve: |command, port| {
+        command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+    },
+    // It answers a parameterised PartiQL INSERT with 500.
+    writes: TaskWrites::Overwrite,
+    store: &[],
+    tasks: &[],
+};
+
+/// Asks again after that time whether a server answers.
+const POLL: Duration = Duration::from_millis(50);
+/// A server has answered by then; importing Python modules takes seconds on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// As often another port is tried.
+const PORTS: usize = 3;
+
+/// The command of an emulator, if it is installed.
+fn installed(command: &str) -> Option<PathBuf> {
+    #[allow(clippy::disallowed_methods, reason = "a test binary is its own composition root")]
+    let named = std::env::var_os("JOBMILL_EMULATORS").map(PathBuf::from);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let folder = match &named {
+        Some(folder) => workspace.join(folder),
+        None => workspace.join("target/emulators"),
+    };
+    let path = folder.join("bin").join(command);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(named.is_none(), "JOBMILL_EMULATORS is set, but there is no {path:?}");
+    eprintln!("skipped: {command} is not installed, see tests/compare/install");
+    None
+}
+
+/// An emulator that runs, in a process group of its own, until this is dropped or the test's process ends.
+struct Server {
+    shell: Child,
+    endpoint: String,
+    _scratch: TempDir,
+}
+
+impl Server {
+    /// Starts an emulator; nothing if it is not installed.
+    async fn start(emulator: &Emulator) -> Option<Self> {
+        let path = installed(emulator.command)?;
+        for _ in 0..PORTS {
+            // Free now; whoever takes it first makes the emulator exit, and another port is tried.
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut server = Self::spawn(emulator, &path, port);
+            if server.answers(port).await {
+                return Some(server);
+            }
+        }
+        panic!("{} ended before it answered", emulator.command);
+    }
+
+    /// The shell leads the group and ends it when the emulator exits, or when this end of its standard input closes,
+    /// however that comes about.
+    fn spawn(emulator: &Emulator, path: &Path, port: u16) -> Self {
+        const SCRIPT: &str = r#"("$0" "$@"; kill -KILL 0) </dev/null & read -r _; kill -KILL 0"#;
+        let scratch = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SCRIPT]).arg(path).env_clear();
+        (emulator.serve)(&mut command, port);
+        let shell = command
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", scratch.path())
+            .env("TMPDIR", scratch.path())
+            .current_dir(scratch.path())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self {
+            shell,
+            endpoint: format!("http://127.0.0.1:{port}"),
+            _scratch: scratch,
+        }
+    }
+
+    /// Waits until the port is open: false if the emulator exits before.
+    async fn answers(&mut self, port: u16) -> bool {
+        let host = SystemHost::new();
+        while host.monotonic() < PATIENCE {
+            if self.shell.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return true;
+            }
+            host.sleep(POLL).await;
+        }
+        panic!("{} does not answer within {PATIENCE:?}", self.endpoint);
+    }
+
+    fn clients(&self) -> Clients {
+        Clients::at_endpoint(&self.endpoint, ClientOptions::default())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        self.shell.wait().unwrap();
+    }
+}
+
+/// An emulator with bucket and tables; nothing if it is not installed.
+async fn prepared(emulator: &Emulator) -> Option<(Server, Clients)> {
+    let server = Server::start(emulator).await?;
+    let clients = server.clients();
+    clients.s3.create_bucket().bucket(BUCKET).send().await.unwrap();
+    create_tables(&clients.dynamodb.retrying).await;
+    Some((server, clients))
+}
+
+/// sosw's tables as far as the scheduler uses them.
+async fn create_tables(client: &aws_sdk_dynamodb::Client) {
+    let names = tables();
+    for (table, keys) in [
+        (&names.tasks, vec!["task_id"]),
+        (&names.closed, vec!["task_id"]),
+        (&names.retry, vec!["labourer_id", "task_id"]),
+        (names.meta.as_ref().unwrap(), vec!["task_id", "created_at"]),
+    ] {
+        let mut attributes = keys.clone();
+        let mut request = client
+            .create_table()
+            .table_name(table)
+            .billing_mode(BillingMode::PayPerRequest)
+            .set_key_schema(Some(key_schema(&keys)));
+        if *table == names.tasks {
+            let queue = ["labourer_id", "greenfield"];
+            attributes.extend(queue);
+            let index = GlobalSecondaryIndex::builder()
+                .index_name(&names.index_greenfield)
+                .set_key_schema(Some(key_schema(&queue)))
+                .projection(Projection::builder().projection_type(ProjectionType::All).build());
+            request = request.global_secondary_indexes(index.build().unwrap());
+        }
+        for name in attributes {
+            let number = ["created_at", "greenfield"].contains(&name);
+            let kind = if number { ScalarAttributeType::N } else { ScalarAttributeType::S };
+            let definition = AttributeDefinition::builder().attribute_name(name).attribute_type(kind);
+            request = request.attribute_definitions(definition.build().unwrap());
+        }
+        request.send().await.unwrap();
+    }
+}
+
+fn key_schema(names: &[&str]) -> Vec<KeySchemaElement> {
+    let element = |(name, kind): (&&str, _)| {
+        KeySchemaElement::builder().attribute_name(*name).key_type(kind).build().unwrap()
+    };
+    names.iter().zip([KeyType::Hash, KeyType::Range]).map(element).collect()
+}
+
+fn tables() -> Tables {
+    Tables {
+        meta: Some("sosw_tasks_meta".to_owned()),
+        ..Tables::default()
+    }
+}
+
+// --------------------------------------------------------------------------------------------------- conformance
+
+/// The other side of the tables, by sosw's names of attributes.
+struct Probe {
+    client: aws_sdk_dynamodb::Client,
+    names: Tables,
+}
+
+fn attribute(item: &std::collections::HashMap<String, AttributeValue>, name: &str) -> String {
+    match &item[name] {
+        AttributeValue::N(text) if ["attempts", "created_at", "greenfield"].contains(&name) => text.clone(),
+        AttributeValue::S(text) if ["labourer_id", "payload", "task_id"].contains(&name) => text.clone(),
+        other => panic!("attribute {name} is {other:?}"),
+    }
+}
+
+impl TaskProbe for Probe {
+    async fn read(&self, task_id: &str) -> Option<BTreeMap<String, String>> {
+        let request = self.client.get_item().table_name(&self.names.tasks);
+        let request = request.key("task_id", AttributeValue::S(task_id.to_owned()));
+        let item = request.consistent_read(true).send().await.unwrap().item?;
+        Some(item.keys().map(|name| (name.clone(), attribute(&item, name))).collect())
+    }
+
+    async fn put(&self, place: Place, task: &Task) {
+        let number = |text: String| AttributeValue::N(text);
+        let text = |text: &String| AttributeValue::S(text.clone());
+        let request = self.client.put_item().table_name(self.table(place));
+        request
+            .item("attempts", number("1".to_owned()))
+            .item("created_at", number(task.created_at.clone()))
+            .item("greenfield", number(task.greenfield.to_string()))
+            .item("labourer_id", text(&task.labourer_id))
+            .item("payload", text(&task.payload))
+            .item("task_id", text(&task.task_id))
+            .send()
+            .await
+            .unwrap();
+    }
+
+    async fn remove(&self, place: Place, task: &Task) {
+        let mut request = self.client.delete_item().table_name(self.table(place));
+        request = request.key("task_id", AttributeValue::S(task.task_id.clone()));
+        if place == Place::Retry {
+            request = request.key("labourer_id", AttributeValue::S(task.labourer_id.clone()));
+        }
+        request.send().await.unwrap();
+    }
+}
+
+impl Probe {
+    fn table(&self, place: Place) -> &str {
+        match place {
+            Place::Tasks => &self.names.tasks,
+            Place::Retry => &self.names.retry,
+            Place::Closed => &self.names.closed,
+        }
+    }
+}
+
+async fn store_conforms(emulator: &Emulator) {
+    let Some((_server, clients)) = prepared(emulator).await else { return };
+    let store = S3Store::new(clients.s3, BUCKET);
+    conformance::object_store_except(&store, "a/prefix/", emulator.store).await;
+}
+
+async fn tasks_conform(emulator: &Emulator) {
+    let Some((_server, clients)) = prepared(emulator).await else { return };
+    let context = MetaContext {
+        author: "scheduler".to_owned(),
+        invocation_id: "request".to_owned(),
+        log_stream_name: "stream".to_owned(),
+    };
+    let tasks = DynamoTasks::new(clients.dynamodb.clone(), tables(), emulator.writes).with_meta(context);
+    let probe = Probe { client: clients.dynamodb.retrying, names: tables() };
+    let duplicates = match emulator.writes {
+        TaskWrites::Insert => Duplicates::Kept,
+        TaskWrites::Overwrite => Duplicates::Replaced,
+    };
+    conformance::task_table_except(&tasks, &probe, "run", duplicates, emulator.tasks).await;
+    conformance::write_capacity(&tasks, WriteCapacity::OnDemand).await;
+}
+
+#[tokio::test]
+async fn ministack_s3_conforms() {
+    store_conforms(&MINISTACK).await;
+}
+
+#[tokio::test]
+async fn ministack_dynamodb_conforms() {
+    tasks_conform(&MINISTACK).await;
+}
+
+#[tokio::test]
+async fn moto_s3_conforms() {
+    store_conforms(&MOTO).await;
+}
+
+#[tokio::test]
+async fn moto_dynamodb_conforms() {
+    tasks_conform(&MOTO).await;
+}
