@@ -21,9 +21,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType,
     Projection, ProjectionType, ScalarAttributeType,
 };
-use jobmill_aws::{
-    ClientOptions, Clients, DynamoTasks, MetaContext, REQUEST_TIME, S3Store, SystemHost,
-};
+use jobmill_aws::{ClientOptions, Clients, DynamoTasks, MetaContext, REQUEST_TIME, S3Store, SystemHost};
 use jobmill_core::config::{Config, FieldNames, Tables, TaskWrites};
 use jobmill_core::event;
 use jobmill_core::task::{Greenfield, Task, TaskIds};
@@ -54,7 +52,9 @@ struct Emulator {
 const MINISTACK: Emulator = Emulator {
     command: "ministack",
     serve: |command, port| {
-        command.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string());
+        command
+            .env("BIND_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", port.to_string());
     },
     writes: TaskWrites::Insert,
     store: &[],
@@ -81,7 +81,10 @@ const PORTS: usize = 3;
 
 /// The command of an emulator, if it is installed.
 fn installed(command: &str) -> Option<PathBuf> {
-    #[allow(clippy::disallowed_methods, reason = "a test binary is its own composition root")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a test binary is its own composition root"
+    )]
     let named = std::env::var_os("JOBMILL_EMULATORS").map(PathBuf::from);
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let folder = match &named {
@@ -92,7 +95,10 @@ fn installed(command: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    assert!(named.is_none(), "JOBMILL_EMULATORS is set, but there is no {path:?}");
+    assert!(
+        named.is_none(),
+        "JOBMILL_EMULATORS is set, but there is no {path:?}"
+    );
     eprintln!("skipped: {command} is not installed, see tests/compare/install");
     None
 }
@@ -110,7 +116,11 @@ impl Server {
         let path = installed(emulator.command)?;
         for _ in 0..PORTS {
             // Free now; whoever takes it first makes the emulator exit, and another port is tried.
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port();
             let mut server = Self::spawn(emulator, &path, port);
             if server.answers(port).await {
                 return Some(server);
@@ -207,8 +217,14 @@ async fn create_tables(client: &aws_sdk_dynamodb::Client) {
         }
         for name in attributes {
             let number = ["created_at", "greenfield"].contains(&name);
-            let kind = if number { ScalarAttributeType::N } else { ScalarAttributeType::S };
-            let definition = AttributeDefinition::builder().attribute_name(name).attribute_type(kind);
+            let kind = if number {
+                ScalarAttributeType::N
+            } else {
+                ScalarAttributeType::S
+            };
+            let definition = AttributeDefinition::builder()
+                .attribute_name(name)
+                .attribute_type(kind);
             request = request.attribute_definitions(definition.build().unwrap());
         }
         request.send().await.unwrap();
@@ -217,9 +233,17 @@ async fn create_tables(client: &aws_sdk_dynamodb::Client) {
 
 fn key_schema(names: &[&str]) -> Vec<KeySchemaElement> {
     let element = |(name, kind): (&&str, _)| {
-        KeySchemaElement::builder().attribute_name(*name).key_type(kind).build().unwrap()
+        KeySchemaElement::builder()
+            .attribute_name(*name)
+            .key_type(kind)
+            .build()
+            .unwrap()
     };
-    names.iter().zip([KeyType::Hash, KeyType::Range]).map(element).collect()
+    names
+        .iter()
+        .zip([KeyType::Hash, KeyType::Range])
+        .map(element)
+        .collect()
 }
 
 fn tables() -> Tables {
@@ -250,7 +274,11 @@ impl TaskProbe for Probe {
         let request = self.client.get_item().table_name(&self.names.tasks);
         let request = request.key("task_id", AttributeValue::S(task_id.to_owned()));
         let item = request.consistent_read(true).send().await.unwrap().item?;
-        Some(item.keys().map(|name| (name.clone(), attribute(&item, name))).collect())
+        Some(
+            item.keys()
+                .map(|name| (name.clone(), attribute(&item, name)))
+                .collect(),
+        )
     }
 
     async fn put(&self, place: Place, task: &Task) {
@@ -290,20 +318,27 @@ impl Probe {
 }
 
 async fn store_conforms(emulator: &Emulator) {
-    let Some((_server, clients)) = prepared(emulator).await else { return };
+    let Some((_server, clients)) = prepared(emulator).await else {
+        return;
+    };
     let store = S3Store::new(clients.s3, BUCKET);
     conformance::object_store_except(&store, "a/prefix/", emulator.store).await;
 }
 
 async fn tasks_conform(emulator: &Emulator) {
-    let Some((_server, clients)) = prepared(emulator).await else { return };
+    let Some((_server, clients)) = prepared(emulator).await else {
+        return;
+    };
     let context = MetaContext {
         author: "scheduler".to_owned(),
         invocation_id: "request".to_owned(),
         log_stream_name: "stream".to_owned(),
     };
     let tasks = DynamoTasks::new(clients.dynamodb.clone(), tables(), emulator.writes).with_meta(context);
-    let probe = Probe { client: clients.dynamodb.retrying, names: tables() };
+    let probe = Probe {
+        client: clients.dynamodb.retrying,
+        names: tables(),
+    };
     let duplicates = match emulator.writes {
         TaskWrites::Insert => Duplicates::Kept,
         TaskWrites::Overwrite => Duplicates::Replaced,

@@ -90,3 +90,23 @@ fn every_recorded_case_gets_its_rows_or_its_error() {
         wrong.join("\n")
     );
 }
+
+#[test]
+fn a_job_whose_rows_would_fill_a_disk_is_refused_without_making_them() {
+    let config = serde_json::json!({
+        "queue_bucket": "b",
+        "task_config": { "labourers": { "f": {} } },
+        "job_schema": { "chunkable_attrs": ["section"] },
+    });
+    let sections: Vec<u32> = (0..300_000).collect();
+    let job = serde_json::json!({
+        "lambda_name": "f", "isolate_sections": true, "sections": sections, "note": "x".repeat(300_000),
+    });
+    let Ok(Request::Job(request)) = event::read(job) else {
+        panic!("a job")
+    };
+    let now = AsOf::parse("2024-03-06").unwrap();
+    let error = Plan::make(&Config::read(&config).unwrap(), request, None, now).unwrap_err();
+    assert_eq!(error.kind.name(), "FanOutTooLarge");
+    assert!(error.sentence.contains("would take 83 GiB"), "{}", error.sentence);
+}

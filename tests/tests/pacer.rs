@@ -1,6 +1,12 @@
 //! The pace of writes against tables of all kinds, in virtual time. A scenario is a file in `tests/data/pacer`: how much
 //! the table takes over time, and what is expected of the pace. Another scenario is another file.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -26,15 +32,30 @@ impl Table {
             .as_array()
             .unwrap()
             .iter()
-            .map(|stage| (number(&stage["from_s"]), number(&stage["units"]), number(&stage["burst_s"])))
+            .map(|stage| {
+                (
+                    number(&stage["from_s"]),
+                    number(&stage["units"]),
+                    number(&stage["burst_s"]),
+                )
+            })
             .collect();
         let tokens = stages[0].1 * stages[0].2;
-        Self { stages, tokens, at: 0.0 }
+        Self {
+            stages,
+            tokens,
+            at: 0.0,
+        }
     }
 
     /// Units a second, and how many may pile up.
     fn stage(&self, now: f64) -> (f64, f64) {
-        let (_, units, burst_s) = self.stages.iter().rev().find(|(from, _, _)| *from <= now).unwrap();
+        let (_, units, burst_s) = self
+            .stages
+            .iter()
+            .rev()
+            .find(|(from, _, _)| *from <= now)
+            .unwrap();
         (*units, (units * burst_s).max(BATCH as f64))
     }
 
@@ -50,7 +71,9 @@ impl Table {
     fn given(&self, from: f64, to: f64) -> f64 {
         let steps = 10_000;
         let step = (to - from) / f64::from(steps);
-        (0..steps).map(|at| self.stage(from + f64::from(at) * step).0 * step).sum()
+        (0..steps)
+            .map(|at| self.stage(from + f64::from(at) * step).0 * step)
+            .sum()
     }
 }
 
@@ -67,7 +90,11 @@ fn run(scenario: &Value) -> (Seen, f64) {
     let latency = Duration::from_secs_f64(scenario["latency_ms"].as_f64().unwrap() / 1000.0);
     let mut table = Table::of(scenario);
     let mut pacer = Pacer::new(scenario["provisioned"].as_u64(), MAX_LIMIT, Duration::ZERO);
-    let mut seen = Seen { tasks: 0, requests: 0, throttled: 0 };
+    let mut seen = Seen {
+        tasks: 0,
+        requests: 0,
+        throttled: 0,
+    };
     // Answers to come: when, how many units were taken, how many pushed back, when it was sent, how many were under way.
     let mut answers: BinaryHeap<Reverse<(Duration, u64, u64, Duration, usize)>> = BinaryHeap::new();
     let mut waiting: VecDeque<(Duration, u64)> = VecDeque::new();
@@ -92,8 +119,16 @@ fn run(scenario: &Value) -> (Seen, f64) {
             pacer.sent(units);
             let taken = table.take(now.as_secs_f64(), units);
             let jitter = Duration::from_micros(dice % 500);
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            answers.push(Reverse((now + latency + jitter, taken, units - taken, now, answers.len() + 1)));
+            dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            answers.push(Reverse((
+                now + latency + jitter,
+                taken,
+                units - taken,
+                now,
+                answers.len() + 1,
+            )));
         }
         if let Some((ready, _)) = waiting.iter().min() {
             wake = wake.min(*ready);
@@ -107,7 +142,9 @@ fn run(scenario: &Value) -> (Seen, f64) {
             answers.pop();
             pacer.answered(now, sent_at, in_flight, taken, pushed_back);
             if pushed_back > 0 {
-                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                dice = dice
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 let jitter = (dice >> 11) as f64 / (1_u64 << 53) as f64;
                 waiting.push_back((now + pacer.backoff(jitter), pushed_back));
             }
@@ -125,7 +162,10 @@ fn run(scenario: &Value) -> (Seen, f64) {
 #[test]
 fn the_pace_uses_what_the_table_gives_and_is_rarely_pushed_back() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/pacer");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     assert!(!files.is_empty());
     let mut wrong = Vec::new();

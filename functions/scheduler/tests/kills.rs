@@ -171,7 +171,10 @@ impl Attack {
             8..=10 => Rule::new(tables, effect)
                 .on("TransactWriteItems")
                 .after(self.dice.below(60)),
-            11 => Rule::new(Service::Lambda, if effect == Effect::Hold { effect } else { at_once }),
+            11 => Rule::new(
+                Service::Lambda,
+                if effect == Effect::Hold { effect } else { at_once },
+            ),
             _ => Rule::new(tables, effect)
                 .on("BatchExecuteStatement")
                 .after(self.dice.below(30)),
@@ -234,7 +237,11 @@ impl Attack {
         while !self.clean(given) {
             meanwhile(&self.world);
             rounds += 1;
-            assert!(rounds <= MOST_ROUNDS, "not completed: {:?}", self.world.outcomes());
+            assert!(
+                rounds <= MOST_ROUNDS,
+                "not completed: {:?}",
+                self.world.outcomes()
+            );
             self.again(given);
             self.strike().await;
         }
@@ -242,7 +249,8 @@ impl Attack {
 
     /// Invocations that a kill ended.
     fn killed(&self) -> u64 {
-        let crashed = |outcome: &Option<InvocationOutcome>| matches!(outcome, Some(InvocationOutcome::Crashed(_)));
+        let crashed =
+            |outcome: &Option<InvocationOutcome>| matches!(outcome, Some(InvocationOutcome::Crashed(_)));
         let records = self.world.cloud.invocations();
         records.iter().filter(|record| crashed(&record.outcome)).count() as u64
     }
@@ -303,6 +311,8 @@ async fn a_hundred_kills_lose_nothing_and_double_nothing() {
         throttled += attack.world.cloud.stats().throttled;
         jobs += 1;
     }
-    println!("{killed} kills survived by {jobs} jobs, {in_doubt} rows asked for in doubt, {throttled} throttled");
+    println!(
+        "{killed} kills survived by {jobs} jobs, {in_doubt} rows asked for in doubt, {throttled} throttled"
+    );
     assert!(in_doubt > 0 && throttled > 0);
 }

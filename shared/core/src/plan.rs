@@ -16,6 +16,9 @@ use crate::period::{self, AsOf, iso};
 use crate::schema::Schema;
 use crate::task::{MAX_ITEM_BYTES, item_bytes, payload_of};
 
+/// The largest queue file, in bytes: more can hardly be written within the fifteen minutes of an invocation.
+pub const MAX_QUEUE_BYTES: u64 = 64 << 30;
+
 /// What a job would become.
 #[derive(Debug)]
 pub struct Plan {
@@ -118,6 +121,17 @@ impl Plan {
                      `max_..._per_batch`, shorten the period, or raise the bound in the configuration",
                     chunks.row_count(),
                     config.max_tasks_per_job
+                ),
+            ));
+        }
+        if chunks.byte_count() > MAX_QUEUE_BYTES {
+            return Err(Error::new(
+                ErrorKind::FanOutTooLarge,
+                format!(
+                    "the rows of the job would take {} GiB, and a queue file takes {}: keep large values in S3 and send \
+                     their keys, or split the job",
+                    chunks.byte_count() >> 30,
+                    MAX_QUEUE_BYTES >> 30
                 ),
             ));
         }
