@@ -22,7 +22,7 @@ use aws_sdk_dynamodb::types::{
     Projection, ProjectionType, ScalarAttributeType,
 };
 use jobmill_aws::{ClientOptions, Clients, DynamoTasks, MetaContext, REQUEST_TIME, S3Store, SystemHost};
-use jobmill_core::config::{Config, FieldNames, Tables, TaskWrites};
+use jobmill_core::config::{Config, Tables, TaskWrites};
 use jobmill_core::event;
 use jobmill_core::task::{Greenfield, Task, TaskIds};
 use jobmill_engine::ports::{Host, ObjectStore as _, WriteCapacity};
@@ -66,10 +66,27 @@ const MOTO: Emulator = Emulator {
     serve: |command, port| {
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
     },
-    // It answers a parameterised PartiQL INSERT with 500.
+    // It answers a PartiQL INSERT with parameters with 500, and lets one without replace what is there.
     writes: TaskWrites::Overwrite,
-    store: &[],
-    tasks: &[],
+    // Each request has a thread of its own, and conditions are looked at before what they guard is locked.
+    store: &[
+        Exception {
+            check: "races",
+            by_chance: true,
+            reason: "of conditional puts that race more than one may win",
+        },
+        Exception {
+            check: "upload_races",
+            by_chance: true,
+            reason: "of uploads that race more than one may win",
+        },
+    ],
+    tasks: &[Exception {
+        check: "in_doubt_races",
+        by_chance: true,
+        reason: "a transaction copies the tables unlocked and puts the copy back if it fails: of those that race more \
+                 than one may win, and one may fail with 500 because a table changed under the copy",
+    }],
 };
 
 /// Asks again after that time whether a server answers.
@@ -365,4 +382,224 @@ async fn moto_s3_conforms() {
 #[tokio::test]
 async fn moto_dynamodb_conforms() {
     tasks_conform(&MOTO).await;
+}
+
+// ---------------------------------------------------------------------------------------------------- whole runs
+
+/// Rows of a job, in twenty batches.
+const ROWS: usize = 500;
+/// What an invocation has left at its beginning, and how far the clock jumps: nearly to the end, less than a lease.
+const INVOCATION: Duration = Duration::from_secs(25);
+const JUMP: Duration = Duration::from_secs(24);
+
+/// The machine, whose monotonic clock can jump.
+struct JumpingHost {
+    machine: SystemHost,
+    ahead_ms: AtomicU64,
+}
+
+impl JumpingHost {
+    fn new() -> Self {
+        Self {
+            machine: SystemHost::new(),
+            ahead_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn jump(&self) {
+        self.ahead_ms
+            .store(u64::try_from(JUMP.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+}
+
+impl Host for JumpingHost {
+    fn wall_ms(&self) -> i64 {
+        self.machine.wall_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.machine.monotonic() + Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.machine.sleep(duration).await;
+    }
+
+    fn random(&self) -> u128 {
+        self.machine.random()
+    }
+}
+
+/// An emulator as the engine's cloud; siblings wait in memory.
+struct Cloud {
+    clients: Clients,
+    config: Config,
+    siblings: MemorySiblings,
+    _server: Server,
+}
+
+impl Cloud {
+    async fn start(emulator: &Emulator) -> Option<Self> {
+        let (server, clients) = prepared(emulator).await?;
+        let writes = match emulator.writes {
+            TaskWrites::Insert => "insert",
+            TaskWrites::Overwrite => "overwrite",
+        };
+        let config = config(json!({ "task_writes": writes, "shutdown_period": 1 }));
+        Some(Self {
+            clients,
+            config: Config::parse(&config.to_string()).unwrap(),
+            siblings: MemorySiblings::default(),
+            _server: server,
+        })
+    }
+
+    /// One invocation. With `interrupted` the time is short as soon as a row is a task.
+    async fn invoke(&self, event: Value, interrupted: bool) -> Outcome {
+        let store = S3Store::new(self.clients.s3.clone(), BUCKET);
+        let (tables, writes) = (self.config.tables.clone(), self.config.task_writes);
+        let tasks = DynamoTasks::new(self.clients.dynamodb.clone(), tables, writes);
+        let host = JumpingHost::new();
+        let progress = |done: u64, _: u64| {
+            if interrupted && done > 0 {
+                host.jump();
+            }
+        };
+        let engine = Engine {
+            store: &store,
+            tasks: &tasks,
+            siblings: &self.siblings,
+            host: &host,
+            config: &self.config,
+            request_time: REQUEST_TIME,
+            progress: &progress,
+        };
+        let context = Context {
+            request_id: "request".to_owned(),
+            deadline: host.monotonic() + INVOCATION,
+        };
+        engine.run(event::read(event).unwrap(), &context).await.unwrap()
+    }
+
+    /// Ids and payloads of the tasks, in the order of the queue.
+    async fn tasks(&self) -> Vec<(Greenfield, String, Value)> {
+        let request = self
+            .clients
+            .dynamodb
+            .retrying
+            .scan()
+            .table_name(&self.config.tables.tasks);
+        let mut pages = request.into_paginator().items().send();
+        let mut tasks = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.unwrap();
+            assert_eq!(
+                (attribute(&item, "attempts"), attribute(&item, "labourer_id")),
+                ("0".into(), "worker".into())
+            );
+            let greenfield = Greenfield::parse(&attribute(&item, "greenfield")).unwrap();
+            let payload = serde_json::from_str(&attribute(&item, "payload")).unwrap();
+            tasks.push((greenfield, attribute(&item, "task_id"), payload));
+        }
+        tasks.sort_by_key(|(greenfield, _, _)| *greenfield);
+        tasks
+    }
+
+    /// Asserts that a run is whole: each row is one task, in the order of the rows, and only the receipt is left.
+    async fn assert_whole(&self, run_id: &str) {
+        let tasks = self.tasks().await;
+        assert_eq!(tasks.len(), ROWS);
+        let ids = TaskIds::of_run(run_id);
+        for (row, (_, id, payload)) in tasks.iter().enumerate() {
+            assert_eq!(*id, ids.at(row as u64), "the id of row {row}");
+            assert_eq!(payload["sections"], json!([format!("section-{row}")]));
+        }
+        let greenfields: BTreeSet<Greenfield> = tasks.iter().map(|(greenfield, _, _)| *greenfield).collect();
+        assert_eq!(greenfields.len(), ROWS, "a greenfield for each row");
+        let left = S3Store::new(self.clients.s3.clone(), BUCKET)
+            .list(PREFIX, None)
+            .await
+            .unwrap();
+        let left: Vec<String> = left.into_iter().map(|object| object.key).collect();
+        assert_eq!(left, [format!("{PREFIX}/done/tasks_queue_{run_id}.txt.json")]);
+    }
+}
+
+/// A job is completed, and completed already when it comes again.
+async fn a_job_is_done_once(emulator: &Emulator) {
+    let Some(cloud) = Cloud::start(emulator).await else {
+        return;
+    };
+    let event = json!({ "job": flat_job(ROWS), "run_id": "once" });
+    let outcome = cloud.invoke(event.clone(), false).await;
+    let Outcome::Completed(summary) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        (summary.rows, summary.done, summary.counters.created),
+        (500, 500, 500)
+    );
+    cloud.assert_whole("once").await;
+    let before = cloud.tasks().await;
+    let again = Outcome::AlreadyCompleted {
+        run_id: "once".to_owned(),
+        rows: 500,
+    };
+    assert_eq!(cloud.invoke(event, false).await, again);
+    cloud.assert_whole("once").await;
+    assert_eq!(cloud.tasks().await, before);
+}
+
+/// A job that is interrupted releases its file, and a sibling goes on with it.
+async fn a_released_file_is_continued(emulator: &Emulator) {
+    let Some(cloud) = Cloud::start(emulator).await else {
+        return;
+    };
+    let outcome = cloud
+        .invoke(json!({ "job": flat_job(ROWS), "run_id": "hops" }), true)
+        .await;
+    let Outcome::HandedOff {
+        summary,
+        to: NextHolder::Sibling,
+    } = outcome
+    else {
+        panic!("{outcome:?}")
+    };
+    assert!((1..500).contains(&summary.done), "{summary:?}");
+    assert_eq!(
+        cloud.tasks().await.len() as u64,
+        summary.done,
+        "what was sent was awaited"
+    );
+    let payload = cloud.siblings.next().unwrap();
+    let outcome = cloud.invoke(serde_json::from_str(&payload).unwrap(), false).await;
+    let Outcome::Completed(summary) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        (summary.rows, summary.hop, summary.counters.created),
+        (500, 1, 500)
+    );
+    cloud.assert_whole("hops").await;
+    assert_eq!(cloud.siblings.next(), None);
+}
+
+#[tokio::test]
+async fn ministack_does_a_job_once() {
+    a_job_is_done_once(&MINISTACK).await;
+}
+
+#[tokio::test]
+async fn ministack_continues_a_released_file() {
+    a_released_file_is_continued(&MINISTACK).await;
+}
+
+#[tokio::test]
+async fn moto_does_a_job_once() {
+    a_job_is_done_once(&MOTO).await;
+}
+
+#[tokio::test]
+async fn moto_continues_a_released_file() {
+    a_released_file_is_continued(&MOTO).await;
 }

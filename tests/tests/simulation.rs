@@ -1,169 +1,323 @@
-//! The engine under every fault: each crash point, each pair of them, and chance.
+//! The engine under every fault: each crash point, each pair of them, and chance. And the simulation itself under test:
+//! engines that are broken on purpose must not pass.
+//!
+//! `JOBMILL_SEEDS=100000` plays more seeds, `JOBMILL_SEED=17` replays one with its story, `JOBMILL_MATRIX=full` leaves
+//! no pair out, `JOBMILL_SCRIPT="30: 3 Twice, 6 Frozen"` replays a point of the matrix.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use jobmill_tests::simulation::{Scenario, run};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
 
-fn whole(scenario: &Scenario) {
+use jobmill_engine::mutants::{Mutant, Sizes};
+use jobmill_tests::simulation::{Blow, Scenario, Story, Weight, run};
+
+#[allow(clippy::disallowed_methods, reason = "the root of a test: how much to play is asked of its caller")]
+fn env<T: FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Plays a scenario and fails with its story and the command that replays it.
+fn must_hold(scenario: &Scenario, replay: &str) -> Story {
     let story = run(scenario);
-    if !story.violations.is_empty() {
-        let story = run(&Scenario {
-            traced: true,
-            ..scenario.clone()
-        });
-        for line in story.trace.iter().take(400) {
-            println!("{line}");
-        }
-        for violation in story.violations.iter().take(20) {
-            println!("{violation}");
-        }
-        panic!("{scenario:?}");
+    if story.violations.is_empty() {
+        return story;
+    }
+    let told = run(&Scenario {
+        traced: true,
+        ..scenario.clone()
+    });
+    for line in &told.trace {
+        println!("{line}");
+    }
+    for violation in &told.violations {
+        println!("{violation}");
+    }
+    println!("{scenario:?}");
+    panic!(
+        "{}\nreplay: {replay} cargo test --workspace --test simulation -- replay --nocapture",
+        story.violations[0]
+    );
+}
+
+/// One job of so many rows, for the crash matrix: small batches and claims, so that there are several checkpoints.
+fn small(rows: usize) -> Scenario {
+    let mut scenario = Scenario::calm(rows);
+    if rows == 30 {
+        scenario.sizes = Sizes {
+            batch: 5,
+            first_window: 10,
+            last_window: 10,
+        };
+    }
+    // A late request comes after the next sweep has put things right, and before a frozen sandbox thaws.
+    scenario.climate.latest_object = Duration::from_secs(200);
+    scenario
+}
+
+fn scripted(rows: usize, blows: &[(u64, Blow)]) -> Scenario {
+    Scenario {
+        script: blows.iter().copied().collect(),
+        ..small(rows)
     }
 }
 
-#[test]
-fn a_calm_day() {
-    for rows in [1, 3, 30, 60] {
-        whole(&Scenario::calm(rows));
-    }
+fn script_must_hold(rows: usize, blows: &[(u64, Blow)]) -> Story {
+    let script: Vec<String> = blows.iter().map(|(call, blow)| format!("{call} {blow:?}")).collect();
+    must_hold(
+        &scripted(rows, blows),
+        &format!("JOBMILL_SCRIPT=\"{rows}: {}\"", script.join(", ")),
+    )
 }
-#[test]
-fn random_seeds() {
-    if let Some(seed) = std::env::var("JOBMILL_SEED").ok().and_then(|n| n.parse().ok()) {
-        return whole(&Scenario::random(seed));
-    }
-    let seeds = std::env::var("JOBMILL_SEEDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(100);
-    for seed in 0..seeds {
-        let scenario = Scenario::random(seed);
-        let t = std::time::Instant::now();
-        let story = run(&scenario);
-        let t = t.elapsed().as_millis();
-        if t > 100 {
-            println!("{seed}: {t} ms calls {} inv {}", story.calls, story.invocations);
-        }
-        if !story.violations.is_empty() {
-            println!("{seed}: {} ", story.violations[0]);
-        }
-    }
-}
-#[test]
-fn mutants_probe() {
-    use jobmill_engine::mutants::Mutant::*;
-    use jobmill_tests::simulation::Weight;
-    for mutant in [
-        NoClaim,
-        InDoubtByBatch,
-        UnknownSentAgain,
-        NoEpochCheck,
-        CursorEarly,
-        ReceiptEarly,
-        NoGate,
-        LiveLeaseTaken,
-        LeaseIgnored,
-        DeletedEarly,
-        ClaimForgotten,
-        IdleSpawn,
-    ] {
-        for overwrite in [false, true] {
-            let t = std::time::Instant::now();
-            let (mut any, mut outcome, mut first, mut first_outcome) = (0, 0, None, None);
-            for seed in 0..500 {
-                let scenario = Scenario {
-                    mutant: Some(mutant),
-                    overwrite,
-                    ..Scenario::random(seed)
-                };
-                let story = run(&scenario);
-                if !story.violations.is_empty() {
-                    any += 1;
-                    first.get_or_insert(seed);
-                }
-                if story.violations.iter().any(|v| v.weight == Weight::Outcome) {
-                    outcome += 1;
-                    first_outcome.get_or_insert(seed);
-                }
-            }
-            println!(
-                "{mutant:?} overwrite {overwrite}: any {any} first {first:?} outcome {outcome} first {first_outcome:?} {:?}",
-                t.elapsed()
-            );
-        }
-    }
-}
-#[test]
-fn pairs_probe() {
-    use jobmill_engine::mutants::Sizes;
-    use jobmill_tests::simulation::Blow;
-    use std::time::Duration;
-    for (rows, sizes) in [
-        (3, Sizes::default()),
-        (
-            30,
-            Sizes {
-                batch: 5,
-                first_window: 10,
-                last_window: 10,
-            },
-        ),
-    ] {
-        let mut base = Scenario::calm(rows);
-        base.sizes = sizes;
-        base.climate.latest_object = Duration::from_secs(200);
-        let t = std::time::Instant::now();
-        let n = run(&base).calls;
-        let mut runs = 0;
-        let mut bad = std::collections::BTreeMap::new();
-        for i in 0..n {
-            for a in if std::env::var("DEATHS").is_ok() {
-                Blow::DEATHS.to_vec()
-            } else {
-                vec![Blow::Frozen, Blow::AnswerLostLate, Blow::Twice]
-            } {
-                let mut one = base.clone();
-                one.script.insert(i, a);
-                let s = run(&one);
-                runs += 1;
-                if !s.violations.is_empty() {
-                    bad.entry(format!("{a:?}")).or_insert_with(Vec::new).push((
-                        i,
-                        None,
-                        s.violations[0].to_string(),
-                    ));
-                    continue;
-                }
-                for j in i + 1..s.calls {
-                    for b in if std::env::var("DEATHS").is_ok() {
-                        Blow::DEATHS.to_vec()
-                    } else {
-                        vec![Blow::Frozen, Blow::AnswerLostLate, Blow::Twice]
-                    } {
-                        let mut two = one.clone();
-                        two.script.insert(j, b);
-                        let s = run(&two);
-                        runs += 1;
-                        if !s.violations.is_empty() {
-                            bad.entry(format!("{a:?} {b:?}")).or_insert_with(Vec::new).push((
-                                i,
-                                Some(j),
-                                s.violations[0].to_string(),
-                            ));
-                        }
+
+/// Every pair of calls, with every pair of blows; one in `share` of them.
+fn pairs(rows: usize, blows: &[Blow], share: u64) {
+    let share = if env::<String>("JOBMILL_MATRIX").is_some() { 1 } else { share };
+    let calls = script_must_hold(rows, &[]).calls;
+    let (mut points, mut played) = (0, 0);
+    for first in 0..calls {
+        for blow in blows {
+            let alone = script_must_hold(rows, &[(first, *blow)]);
+            points += 1;
+            for second in first + 1..alone.calls {
+                for other in blows {
+                    played += 1;
+                    if played % share == 0 {
+                        script_must_hold(rows, &[(first, *blow), (second, *other)]);
+                        points += 1;
                     }
                 }
             }
         }
-        println!("{rows} rows: {n} calls, {runs} runs, {:?}", t.elapsed());
-        for (k, v) in bad {
-            println!("{k}: {} e.g. {:?}", v.len(), v[0]);
+    }
+    println!("{rows} rows, {blows:?}: {calls} calls, {points} scripts");
+}
+
+#[test]
+fn replay() {
+    if let Some(seed) = env("JOBMILL_SEED") {
+        let story = must_hold(
+            &Scenario {
+                traced: true,
+                ..Scenario::random(seed)
+            },
+            &format!("JOBMILL_SEED={seed}"),
+        );
+        println!("{}", story.trace.join("\n"));
+    }
+    if let Some(script) = env::<String>("JOBMILL_SCRIPT") {
+        let (rows, blows) = script.split_once(':').expect("rows: call blow, call blow");
+        let blows: Vec<(u64, Blow)> = blows
+            .split(',')
+            .map(|blow| {
+                let (call, name) = blow.trim().split_once(' ').expect("call blow");
+                let blow = Blow::ALL.into_iter().find(|blow| format!("{blow:?}") == name);
+                (call.parse().unwrap(), blow.expect("the name of a blow"))
+            })
+            .collect();
+        script_must_hold(rows.trim().parse().unwrap(), &blows);
+    }
+}
+
+#[test]
+fn a_calm_day_needs_nobody() {
+    for rows in [1, 3, 30, 60] {
+        let story = script_must_hold(rows, &[]);
+        assert!(story.calls < 60, "{rows} rows took {} calls", story.calls);
+    }
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    for seed in 0..20 {
+        let scenario = Scenario {
+            traced: true,
+            ..Scenario::random(seed)
+        };
+        let (one, other) = (run(&scenario), run(&scenario));
+        assert!(one.trace.len() > 10);
+        assert_eq!(one.trace, other.trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_call_may_go_wrong_in_every_way() {
+    let mut scripts = 0;
+    for rows in [3, 30, 60] {
+        for call in 0..script_must_hold(rows, &[]).calls {
+            for blow in Blow::ALL {
+                script_must_hold(rows, &[(call, blow)]);
+                scripts += 1;
+            }
         }
+    }
+    println!("{scripts} scripts of one blow");
+}
+
+#[test]
+fn every_pair_of_deaths_with_3_rows() {
+    pairs(3, &Blow::DEATHS, 1);
+}
+
+#[test]
+fn every_pair_of_deaths_with_30_rows() {
+    pairs(30, &Blow::DEATHS, 1);
+}
+
+#[test]
+fn pairs_of_deaths_with_60_rows() {
+    pairs(60, &Blow::DEATHS, 11);
+}
+
+#[test]
+fn pairs_of_late_copies_and_sleep() {
+    pairs(3, &[Blow::Twice, Blow::AnswerLostLate, Blow::Frozen], 1);
+}
+
+#[test]
+fn pairs_of_everything() {
+    pairs(3, &Blow::ALL, 23);
+}
+
+#[test]
+fn random_seeds() {
+    let seeds = env("JOBMILL_SEEDS").unwrap_or(1500);
+    let (mut calls, mut invocations, mut ends) = (0, 0, BTreeMap::<&str, u64>::new());
+    for seed in 0..seeds {
+        let story = must_hold(&Scenario::random(seed), &format!("JOBMILL_SEED={seed}"));
+        calls += story.calls;
+        invocations += story.invocations;
+        for (end, times) in story.ends {
+            *ends.entry(end).or_default() += times;
+        }
+    }
+    println!("{seeds} seeds, {invocations} invocations, {calls} calls; they ended: {ends:?}");
+}
+
+/// `task_writes: overwrite`, where every request lands or dies within the time that a request may take.
+#[test]
+fn overwriting_is_safe_while_requests_are_in_time() {
+    for seed in 0..300 {
+        let scenario = Scenario {
+            overwrite: true,
+            ..Scenario::random(seed)
+        };
+        must_hold(&scenario, &format!("JOBMILL_SEED={seed} (overwrite)"));
+    }
+}
+
+/// Requests that create tasks may come minutes late: a task that was archived meanwhile may come to life again, and that
+/// is all. Nothing is ever overwritten.
+#[test]
+fn late_inserts_overwrite_nothing() {
+    for seed in 0..300 {
+        let mut scenario = Scenario::random(seed);
+        scenario.unbounded = true;
+        scenario.climate.latest_task = Duration::from_secs(600);
+        must_hold(&scenario, &format!("JOBMILL_SEED={seed} (unbounded)"));
+    }
+}
+
+/// The holder dies with its batches sent and unconfirmed; before the resume every task of them was worked off and
+/// archived. The resume must find that out, and not begin them anew.
+#[test]
+fn an_archived_task_in_doubt_stays_archived() {
+    let calls = script_must_hold(30, &[]).calls;
+    let mut found = 0;
+    for call in 0..calls {
+        let mut scenario = scripted(30, &[(call, Blow::DiesAfter)]);
+        // Long before the lease has run out.
+        scenario.climate.orchestrator = Duration::from_millis(200);
+        let story = must_hold(&scenario, &format!("JOBMILL_SCRIPT=\"30: {call} DiesAfter\""));
+        found += story.already_there;
+        // The same without the look at the other tables.
+        scenario.mutant = Some(Mutant::InDoubtByBatch);
+        if story.already_there > 0 {
+            let story = run(&scenario);
+            assert!(story.violations.iter().any(|violation| violation.what.contains("created once more")));
+        }
+    }
+    assert!(found > 20, "{found} tasks in doubt were found to be there");
+}
+
+/// Whether the seeds of CI find a mutant, by what weight of violation.
+fn is_caught(mutant: Mutant, weight: Weight) {
+    let found = (0..1500).find(|seed| {
+        let story = run(&Scenario {
+            mutant: Some(mutant),
+            ..Scenario::random(*seed)
+        });
+        story.violations.iter().any(|violation| violation.weight == weight)
+    });
+    println!("{mutant:?}: caught by seed {found:?}");
+    assert!(found.is_some(), "{mutant:?} was not caught: the simulation is blind");
+}
+
+#[test]
+fn broken_engines_hurt_their_users_and_are_caught() {
+    for mutant in [
+        Mutant::NoClaim,
+        Mutant::InDoubtByBatch,
+        Mutant::UnknownSentAgain,
+        Mutant::NoEpochCheck,
+        Mutant::CursorEarly,
+        Mutant::ReceiptEarly,
+        Mutant::NoGate,
+        Mutant::LiveLeaseTaken,
+        Mutant::LeaseIgnored,
+        Mutant::DeletedEarly,
+        Mutant::ClaimForgotten,
+    ] {
+        is_caught(mutant, Weight::Outcome);
+    }
+}
+
+#[test]
+fn an_idle_spawn_is_caught() {
+    is_caught(Mutant::IdleSpawn, Weight::Protocol);
+}
+
+/// Too rare for chance: a copy of the put that created the lock comes when the lock was deleted, and its creator wakes
+/// up. The pairs of late copies and sleep find it.
+#[test]
+fn a_revived_lease_is_caught() {
+    let calls = script_must_hold(3, &[]).calls;
+    let mut caught: Vec<String> = Vec::new();
+    for first in 0..calls {
+        for second in first + 1..calls {
+            let story = run(&Scenario {
+                mutant: Some(Mutant::LeaseRevived),
+                ..scripted(3, &[(first, Blow::Twice), (second, Blow::Frozen)])
+            });
+            if outcomes(&story) > 0 {
+                caught.push(format!("{first} Twice, {second} Frozen"));
+            }
+        }
+    }
+    println!("LeaseRevived: caught by {caught:?}");
+    assert!(!caught.is_empty());
+}
+
+fn outcomes(story: &Story) -> usize {
+    let hurts = |violation: &&jobmill_tests::simulation::Violation| violation.weight == Weight::Outcome;
+    story.violations.iter().filter(hurts).count()
+}
+
+/// For people: how many of so many seeds catch each mutant.
+#[test]
+#[ignore = "a census, not a check"]
+fn census_of_mutants() {
+    for mutant in Mutant::ALL {
+        let (mut any, mut hurt) = (0, 0);
+        for seed in 0..1000 {
+            let story = run(&Scenario {
+                mutant: Some(mutant),
+                ..Scenario::random(seed)
+            });
+            any += u64::from(!story.violations.is_empty());
+            hurt += u64::from(outcomes(&story) > 0);
+        }
+        println!("{mutant:?}: caught by {any} of 1000 seeds, by {hurt} through what the user sees");
     }
 }

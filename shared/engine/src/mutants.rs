@@ -38,6 +38,26 @@ pub enum Mutant {
     LeaseRevived,
 }
 
+#[cfg(feature = "mutants")]
+impl Mutant {
+    /// All there are.
+    pub const ALL: [Self; 13] = [
+        Self::NoClaim,
+        Self::InDoubtByBatch,
+        Self::UnknownSentAgain,
+        Self::NoEpochCheck,
+        Self::CursorEarly,
+        Self::ReceiptEarly,
+        Self::NoGate,
+        Self::LiveLeaseTaken,
+        Self::LeaseIgnored,
+        Self::DeletedEarly,
+        Self::ClaimForgotten,
+        Self::IdleSpawn,
+        Self::LeaseRevived,
+    ];
+}
+
 /// How much is done at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {

@@ -3,7 +3,7 @@
 use jobmill_core::task::Greenfield;
 
 use super::scenario::FASTEST_MOVE;
-use crate::memory::{Dice, EPOCH_MS, Item, MemoryTasks, Place};
+use crate::memory::{Dice, EPOCH_MS, MemoryTasks, Place};
 
 /// How far in the future the greenfield of a running task lies, in seconds (as in sosw).
 const IN_FLIGHT_SECONDS: i128 = 31_536_000;
@@ -11,31 +11,31 @@ const IN_FLIGHT_SECONDS: i128 = 31_536_000;
 /// One round: every task that it may touch is touched, or not, by chance.
 pub(super) fn step(tasks: &MemoryTasks, dice: &Dice) {
     tasks.with(|tables, now| {
-        let wall = i128::from(EPOCH_MS) * 1_000_000 + now.as_nanos() as i128;
+        if tables.tasks.is_empty() && tables.retry.is_empty() {
+            return;
+        }
+        let wall = i128::from(EPOCH_MS) * 1_000_000 + i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
         let running = Greenfield::from_nanos(wall + IN_FLIGHT_SECONDS * 1_000_000_000);
-        let ids: Vec<(String, Item)> = tables
-            .tasks
-            .iter()
-            .map(|(id, item)| (id.clone(), item.clone()))
-            .collect();
-        for (id, item) in ids {
+        let mut moves = Vec::new();
+        for (id, item) in &mut tables.tasks {
             if item.task.greenfield.nanos() <= wall {
                 if dice.once_in(2) {
-                    tables.start_task(&id, running);
+                    item.task.greenfield = running;
                 }
             } else if item.since + FASTEST_MOVE <= now {
                 match dice.below(8) {
-                    0 => _ = tables.move_task(now, &id, Place::Retry),
-                    1..=5 => _ = tables.move_task(now, &id, Place::Closed),
+                    0 => moves.push((id.clone(), Place::Retry)),
+                    1..=5 => moves.push((id.clone(), Place::Closed)),
                     _ => {}
                 }
             }
         }
-        let waiting: Vec<String> = tables.retry.keys().cloned().collect();
-        for id in waiting {
-            if dice.once_in(3)
-                && let Some(mut item) = tables.retry.remove(&id)
-            {
+        for (id, place) in moves {
+            tables.move_task(now, &id, place);
+        }
+        let again: Vec<String> = tables.retry.keys().filter(|_| dice.once_in(3)).cloned().collect();
+        for id in again {
+            if let Some(mut item) = tables.retry.remove(&id) {
                 item.since = now;
                 item.task.greenfield = Greenfield::from_nanos(wall);
                 tables.tasks.insert(id, item);

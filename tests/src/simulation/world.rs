@@ -1,6 +1,6 @@
 //! The stage: sandboxes on one thread, what is delivered to them, and when it is over.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jobmill_core::config::Config;
 use jobmill_core::event;
+use jobmill_core::lock::Receipt;
 use jobmill_engine::mutants::{self, Sizes};
 use jobmill_engine::ports::{Host as _, WriteCapacity};
 use jobmill_engine::{Context, Engine, EngineError, Outcome};
@@ -44,6 +45,10 @@ pub struct Story {
     pub calls: u64,
     /// Invocations.
     pub invocations: u64,
+    /// How often an invocation ended in which way: the name of its outcome, `error` or `dead`.
+    pub ends: BTreeMap<&'static str, u64>,
+    /// Tasks in doubt that turned out to be there, by the receipts.
+    pub already_there: u64,
     /// What happened, if the scenario is traced.
     pub trace: Vec<String>,
 }
@@ -139,6 +144,8 @@ pub fn run(scenario: &Scenario) -> Story {
         violations: auditor::audit(&world),
         calls: world.weather.calls.load(Ordering::Relaxed),
         invocations: world.invocations,
+        ends: world.ends(),
+        already_there: world.already_there(),
         trace: world.weather.trace.take(),
     }
 }
@@ -197,6 +204,29 @@ impl<'a> World<'a> {
             over: false,
             stranded: None,
         }
+    }
+
+    fn ends(&self) -> BTreeMap<&'static str, u64> {
+        let mut ends = BTreeMap::new();
+        for ended in &self.ended {
+            let end = match &ended.answer {
+                Some(Ok(outcome)) => outcome.name(),
+                Some(Err(_)) => "error",
+                None => "dead",
+            };
+            *ends.entry(end).or_default() += 1;
+        }
+        ends
+    }
+
+    fn already_there(&self) -> u64 {
+        let receipt = |key: &String| Receipt::parse(key, &self.store.body(key)?).ok();
+        self.store
+            .keys()
+            .iter()
+            .filter_map(receipt)
+            .map(|receipt| receipt.counters.already_there)
+            .sum()
     }
 
     fn now(&self) -> Duration {
