@@ -4,7 +4,13 @@
 //! `JOBMILL_SEEDS=100000` plays more seeds, `JOBMILL_SEED=17` replays one with its story, `JOBMILL_MATRIX=full` leaves
 //! no pair out, `JOBMILL_SCRIPT="30: 3 Twice, 6 Frozen"` replays a point of the matrix.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -13,7 +19,10 @@ use std::time::Duration;
 use jobmill_engine::mutants::{Mutant, Sizes};
 use jobmill_tests::simulation::{Blow, Scenario, Story, Weight, run};
 
-#[allow(clippy::disallowed_methods, reason = "the root of a test: how much to play is asked of its caller")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the root of a test: how much to play is asked of its caller"
+)]
 fn env<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -49,6 +58,8 @@ fn small(rows: usize) -> Scenario {
             batch: 5,
             first_window: 10,
             last_window: 10,
+            // Three parts.
+            part: 1000,
         };
     }
     // A late request comes after the next sweep has put things right, and before a frozen sandbox thaws.
@@ -64,7 +75,10 @@ fn scripted(rows: usize, blows: &[(u64, Blow)]) -> Scenario {
 }
 
 fn script_must_hold(rows: usize, blows: &[(u64, Blow)]) -> Story {
-    let script: Vec<String> = blows.iter().map(|(call, blow)| format!("{call} {blow:?}")).collect();
+    let script: Vec<String> = blows
+        .iter()
+        .map(|(call, blow)| format!("{call} {blow:?}"))
+        .collect();
     must_hold(
         &scripted(rows, blows),
         &format!("JOBMILL_SCRIPT=\"{rows}: {}\"", script.join(", ")),
@@ -73,7 +87,11 @@ fn script_must_hold(rows: usize, blows: &[(u64, Blow)]) -> Story {
 
 /// Every pair of calls, with every pair of blows; one in `share` of them.
 fn pairs(rows: usize, blows: &[Blow], share: u64) {
-    let share = if env::<String>("JOBMILL_MATRIX").is_some() { 1 } else { share };
+    let share = if env::<String>("JOBMILL_MATRIX").is_some() {
+        1
+    } else {
+        share
+    };
     let calls = script_must_hold(rows, &[]).calls;
     let (mut points, mut played) = (0, 0);
     for first in 0..calls {
@@ -235,7 +253,12 @@ fn an_archived_task_in_doubt_stays_archived() {
         scenario.mutant = Some(Mutant::InDoubtByBatch);
         if story.already_there > 0 {
             let story = run(&scenario);
-            assert!(story.violations.iter().any(|violation| violation.what.contains("created once more")));
+            assert!(
+                story
+                    .violations
+                    .iter()
+                    .any(|violation| violation.what.contains("created once more"))
+            );
         }
     }
     assert!(found > 20, "{found} tasks in doubt were found to be there");
@@ -243,15 +266,21 @@ fn an_archived_task_in_doubt_stays_archived() {
 
 /// Whether the seeds of CI find a mutant, by what weight of violation.
 fn is_caught(mutant: Mutant, weight: Weight) {
-    let found = (0..1500).find(|seed| {
+    let found = (0..3000).find(|seed| {
         let story = run(&Scenario {
             mutant: Some(mutant),
             ..Scenario::random(*seed)
         });
-        story.violations.iter().any(|violation| violation.weight == weight)
+        story
+            .violations
+            .iter()
+            .any(|violation| violation.weight == weight)
     });
     println!("{mutant:?}: caught by seed {found:?}");
-    assert!(found.is_some(), "{mutant:?} was not caught: the simulation is blind");
+    assert!(
+        found.is_some(),
+        "{mutant:?} was not caught: the simulation is blind"
+    );
 }
 
 #[test]

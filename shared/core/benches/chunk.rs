@@ -1,5 +1,11 @@
 //! How fast a job is planned and its rows are made, on one core, into a sink that counts.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -58,23 +64,27 @@ fn plan(request: JobRequest) -> Plan {
 /// Plans with the exact count, without making a row.
 #[divan::bench(args = [10_000, 100_000, 1_000_000, 10_000_000])]
 fn plan_of(bencher: Bencher<'_, '_>, rows: u32) {
-    bencher.with_inputs(|| nested(100, rows, 0)).bench_values(|request| {
-        let plan = plan(request);
-        assert_eq!(plan.chunks.row_count(), u64::from(rows));
-        plan
-    });
+    bencher
+        .with_inputs(|| nested(100, rows, 0))
+        .bench_values(|request| {
+            let plan = plan(request);
+            assert_eq!(plan.chunks.row_count(), u64::from(rows));
+            plan
+        });
 }
 
 fn make_rows(bencher: Bencher<'_, '_>, rows: u32, note: usize) {
     let plan = plan(nested(100, rows, note));
-    bencher.counter(ItemsCount::new(plan.chunks.row_count())).bench(|| {
-        let mut rows = plan.chunks.rows();
-        let mut bytes = 0;
-        while let Some(row) = rows.next_row() {
-            bytes += black_box(row).len();
-        }
-        bytes
-    });
+    bencher
+        .counter(ItemsCount::new(plan.chunks.row_count()))
+        .bench(|| {
+            let mut rows = plan.chunks.rows();
+            let mut bytes = 0;
+            while let Some(row) = rows.next_row() {
+                bytes += black_box(row).len();
+            }
+            bytes
+        });
 }
 
 #[divan::bench(args = [10_000, 1_000_000, 10_000_000], sample_count = 10)]
@@ -91,5 +101,7 @@ fn rows_with_2_kb_at_the_root(bencher: Bencher<'_, '_>, rows: u32) {
 #[divan::bench]
 fn payload_of_a_row(bencher: Bencher<'_, '_>) {
     let row = plan(nested(100, 10_000, 0)).chunks.rows().next().unwrap();
-    bencher.counter(ItemsCount::new(1_u32)).bench(|| payload_of(black_box(&row)).unwrap());
+    bencher
+        .counter(ItemsCount::new(1_u32))
+        .bench(|| payload_of(black_box(&row)).unwrap());
 }

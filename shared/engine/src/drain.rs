@@ -502,13 +502,6 @@ where
         let mut wake = work.stop_at;
         let mut wants_claim = false;
         if state.end.is_none() {
-            if !reading && let Some(at) = state.lines.wants() {
-                reading = true;
-                let (store, key) = (work.store, work.rows_key);
-                pending.push(Box::pin(async move {
-                    Event::Read(store.get_range(key, at, READ_BYTES).await)
-                }));
-            }
             let held = lease_time.saturating_sub(held_since.elapsed(work.host));
             let may_send = held > work.request_time || mutants::is(Mutant::LeaseIgnored);
             while may_send && state.end.is_none() {
@@ -532,6 +525,14 @@ where
                     }
                     Ready::NotRead | Ready::Nothing => break,
                 }
+            }
+            // After sending, which may have used up what was read.
+            if !reading && let Some(at) = state.lines.wants() {
+                reading = true;
+                let (store, key) = (work.store, work.rows_key);
+                pending.push(Box::pin(async move {
+                    Event::Read(store.get_range(key, at, READ_BYTES).await)
+                }));
             }
             if let Some((ready, _)) = state.waiting.iter().min_by_key(|(ready, _)| *ready) {
                 // What is ready already waits for an answer or a lease, not for time.

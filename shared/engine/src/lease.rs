@@ -224,6 +224,7 @@ impl Lease {
     fn has_run_out(&self, host: &impl Host) -> bool {
         self.since.elapsed(host) >= Duration::from_secs(u64::from(self.lock.lease_seconds))
             && !mutants::is(Mutant::LeaseRevived)
+            && !mutants::is(Mutant::NoEpochCheck)
     }
 
     /// Replaces the document by compare-and-swap.

@@ -1,14 +1,19 @@
 //! Deliberately broken variants of the engine, for the simulation to find: a check that never failed proves nothing.
 //! Without the feature `mutants` all of this is constant and compiles to nothing.
 
+#![cfg_attr(
+    not(feature = "mutants"),
+    allow(
+        unreachable_pub,
+        reason = "it is public for the tests, which have the feature"
+    )
+)]
+
 use crate::drain::{BATCH, FIRST_WINDOW, LAST_WINDOW};
+use crate::spool::PART_BYTES;
 
 /// What a variant does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "mutants"),
-    allow(dead_code, reason = "variants are only chosen by tests")
-)]
 pub enum Mutant {
     /// Tasks are sent before the lock claims their rows.
     NoClaim,
@@ -16,7 +21,7 @@ pub enum Mutant {
     InDoubtByBatch,
     /// Tasks whose request got no answer are sent again like new ones.
     UnknownSentAgain,
-    /// A lost compare-and-swap is repeated over whoever holds the lock now.
+    /// A lost compare-and-swap is repeated over whoever holds the lock now, whether the lease has run out or not.
     NoEpochCheck,
     /// The cursor says what was sent, not what was confirmed.
     CursorEarly,
@@ -67,6 +72,8 @@ pub struct Sizes {
     pub first_window: u64,
     /// The claim goes so far ahead at most, in rows.
     pub last_window: u64,
+    /// A queue file up to this size is one put, a larger one goes up in parts of this size; bytes.
+    pub part: usize,
 }
 
 impl Default for Sizes {
@@ -75,6 +82,7 @@ impl Default for Sizes {
             batch: BATCH,
             first_window: FIRST_WINDOW,
             last_window: LAST_WINDOW,
+            part: PART_BYTES,
         }
     }
 }
@@ -121,5 +129,6 @@ pub(crate) const fn sizes() -> Sizes {
         batch: BATCH,
         first_window: FIRST_WINDOW,
         last_window: LAST_WINDOW,
+        part: PART_BYTES,
     }
 }

@@ -6,6 +6,7 @@ use jobmill_core::{Error, ErrorKind};
 
 use crate::error::{During as _, EngineError};
 use crate::lease::again;
+use crate::mutants;
 use crate::ports::{Host, Metadata, ObjectHead, ObjectStore, PortError, PutIf};
 
 /// A queue file up to this size is one put and is drained from memory; a larger one goes up in parts of this size.
@@ -77,7 +78,7 @@ pub(crate) async fn spool(
     chunks: &Chunks,
 ) -> Result<Spooled, EngineError> {
     let metadata = label.to_metadata();
-    let small = chunks.byte_count() <= PART_BYTES as u64;
+    let small = chunks.byte_count() <= mutants::sizes().part as u64;
     let mut attempt = 0;
     loop {
         let answer = if small {
@@ -152,7 +153,7 @@ async fn upload(
     // Files beyond 80 GB need larger parts, or there would be more than S3 takes.
     let size = usize::try_from(chunks.byte_count() / (MAX_PARTS - 1))
         .unwrap_or(usize::MAX)
-        .max(PART_BYTES);
+        .max(mutants::sizes().part);
     let mut upload = store.begin_upload(key, metadata).await?;
     let mut rows = chunks.rows();
     loop {

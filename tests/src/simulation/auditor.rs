@@ -226,7 +226,9 @@ impl Audit<'_> {
             let Some((row, labourer, payload)) = run.rows.get(&task.task_id) else {
                 continue;
             };
-            if born.insert(task.task_id.clone(), birth.since).is_some() && !self.world.scenario.unbounded {
+            if !born.contains_key(&task.task_id) {
+                born.insert(task.task_id.clone(), birth.since);
+            } else if !self.world.scenario.unbounded {
                 self.outcome(format!("{run_id}: the task of row {row} was created once more"));
             }
             if task.labourer_id != *labourer || task.payload != *payload {
@@ -312,7 +314,13 @@ impl Audit<'_> {
                                 .is_some_and(|(at, ..)| *at >= row)
                     })
                 };
-                let forward = forward && (lock.claimed >= last.claimed || !sent(lock.claimed));
+                // Once the receipt stands no lock leads to a task any more: a late release may then meet a late copy
+                // of the request that created the lock.
+                let completed = self
+                    .changes
+                    .iter()
+                    .any(|other| other.key == run.receipt_key && other.at <= change.at);
+                let forward = forward && (lock.claimed >= last.claimed || completed || !sent(lock.claimed));
                 let owned = lock.epoch > last.epoch || lock.holder.is_none() || lock.holder == last.holder;
                 if !forward || !owned {
                     self.protocol(format!("{run_id}: the lock went from {last:?} to {lock:?}"));
@@ -354,7 +362,7 @@ impl Audit<'_> {
                 .filter_map(|change| Lock::parse(&change.key, change.body.as_ref()?).ok())
                 .map(|lock| lock.cursor.row)
                 .collect();
-            if !spooled && cursors.first() >= cursors.last() {
+            if !spooled && cursors.first() >= cursors.iter().max() {
                 let what = format!(
                     "#{} started a sibling without having done anything",
                     ended.invocation

@@ -178,7 +178,7 @@ impl Scenario {
             .map(|number| JobSpec {
                 run_id: format!("run-{number}"),
                 rows: pick(&[1, 3, 8, 20, 30, 60]) as usize,
-                labourer: ["worker", "other"][dice.below(2) as usize],
+                labourer: if dice.once_in(2) { "other" } else { "worker" },
                 deliveries: (0..1 + pick(&[0, 0, 1, 2]))
                     .map(|_| pick(&[0, 0, 40, 400, 60_000, 400_000]) as u32 * MS)
                     .collect(),
@@ -190,11 +190,17 @@ impl Scenario {
                 batch: pick(&[1, 2, 5, 25]) as usize,
                 first_window: pick(&[3, 8, 20]),
                 last_window: 40,
+                part: pick(&[400, 8 << 20, 8 << 20]) as usize,
             },
         };
         // Each trouble is away, rare or frequent, so that each is also met without the others.
-        let trouble = |rare: u64| [0, 0, rare, rare / 5][dice.below(4) as usize];
-        let lives = [(900, 900), (60, 300), (8, 30), (3, 20)][dice.below(4) as usize];
+        let trouble = |rare: u64| pick(&[0, 0, rare, rare / 5]);
+        let lives = match dice.below(4) {
+            0 => (900, 900),
+            1 => (60, 300),
+            2 => (8, 30),
+            _ => (3, 20),
+        };
         let climate = Climate {
             until: seconds(&[120, 400, 900]),
             latency: pick(&[5, 50, 400, 1500]) as u32 * MS,

@@ -171,6 +171,8 @@ impl<'a> World<'a> {
         let dice = Dice::new(scenario.seed ^ 0x5eed);
         let tasks = MemoryTasks::new(clock.clone());
         let climate = &scenario.climate;
+        let store = MemoryStore::new(clock.clone());
+        store.with(|bucket, _| bucket.any_part = true);
         tasks.with(|tables, _| {
             tables.overwrites = scenario.overwrite;
             tables.index_lag = climate.index_lag;
@@ -181,7 +183,7 @@ impl<'a> World<'a> {
         Self {
             scenario,
             config: Arc::new(config()),
-            store: MemoryStore::new(clock.clone()),
+            store,
             tasks,
             siblings: MemorySiblings::default(),
             weather: Arc::new(Weather {
