@@ -83,6 +83,9 @@ struct Seen {
     throttled: u64,
 }
 
+/// When it comes, how many units were taken, how many pushed back, when it was sent, how many were under way.
+type Answer = (Duration, u64, u64, Duration, usize);
+
 /// Drains for ever, as the engine does: what was pushed back waits, new batches go out when the pacer says so.
 fn run(scenario: &Value) -> (Seen, f64) {
     let seconds = scenario["seconds"].as_f64().unwrap();
@@ -95,8 +98,7 @@ fn run(scenario: &Value) -> (Seen, f64) {
         requests: 0,
         throttled: 0,
     };
-    // Answers to come: when, how many units were taken, how many pushed back, when it was sent, how many were under way.
-    let mut answers: BinaryHeap<Reverse<(Duration, u64, u64, Duration, usize)>> = BinaryHeap::new();
+    let mut answers: BinaryHeap<Reverse<Answer>> = BinaryHeap::new();
     let mut waiting: VecDeque<(Duration, u64)> = VecDeque::new();
     let mut now = Duration::ZERO;
     let mut dice = 7_u64;

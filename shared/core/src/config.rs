@@ -495,9 +495,10 @@ impl Reader {
             Some(Value::String(text)) => text.trim_matches('/').to_owned(),
             other => self.text("s3_prefix", other, "sosw/scheduler"),
         };
-        if text.len() > 400 || text.chars().any(char::is_control) {
+        let steps = text.split('/').any(|part| part == "." || part == "..");
+        if text.len() > 400 || steps || text.chars().any(char::is_control) {
             self.problems.push(format!(
-                "`s3_prefix` is {:?}: write at most 400 characters, none of them a control character",
+                "`s3_prefix` is {:?}: write at most 400 characters, no control characters and no step like ..",
                 shorten(&text)
             ));
         }

@@ -19,6 +19,12 @@ pub const MAX_LOCK_BYTES: u64 = 64 << 10;
 /// How much longer than its lease a lock counts as held, for clocks that disagree.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 
+/// No count of a run comes near it: what is read from outside can be added to without overflow.
+const MAX_NUMBER: u64 = 1 << 53;
+
+/// No chain is that long.
+const MAX_HOP: u32 = 1_000_000;
+
 /// The only version of the document there is.
 const VERSION: u32 = 1;
 
@@ -172,7 +178,27 @@ impl Lock {
         }
         let lock: Self =
             serde_json::from_slice(body).map_err(|error| damaged(format!("can't be read ({error})")))?;
-        let contradiction = if lock.cursor.row > lock.claimed {
+        let Counters {
+            created,
+            already_there,
+            throttled,
+            requests,
+            skipped,
+        } = lock.counters;
+        let numbers = [
+            lock.epoch,
+            lock.rev,
+            lock.rows,
+            lock.cursor.byte,
+            created,
+            already_there,
+            throttled,
+            requests,
+            skipped,
+        ];
+        let contradiction = if numbers.iter().any(|number| *number > MAX_NUMBER) || lock.hop > MAX_HOP {
+            Some("has a number beyond reason")
+        } else if lock.cursor.row > lock.claimed {
             Some("has its cursor behind what is claimed")
         } else if lock.claimed > lock.rows {
             Some("claims more rows than there are")
@@ -293,17 +319,25 @@ impl Receipt {
     /// Reads a receipt.
     ///
     /// # Errors
-    /// `DamagedQueue` if it is none.
+    /// `DamagedQueue` if it is none, or of another version.
     pub fn parse(name: &str, body: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(body).map_err(|error| {
-            Error::new(
-                ErrorKind::DamagedQueue,
-                format!(
-                    "the receipt {:?} can't be read ({error}): look at it",
-                    shorten(name)
-                ),
-            )
-        })
+        let damaged = |why: String| {
+            let sentence = format!(
+                "the receipt {:?} {why}: it is left as it is; look at it",
+                shorten(name)
+            );
+            Error::new(ErrorKind::DamagedQueue, sentence)
+        };
+        let receipt: Self =
+            serde_json::from_slice(body).map_err(|error| damaged(format!("can't be read ({error})")))?;
+        if receipt.version != VERSION {
+            let why = format!(
+                "is of version {}, and this jobmill reads version {VERSION}",
+                receipt.version
+            );
+            return Err(damaged(why));
+        }
+        Ok(receipt)
     }
 
     /// As JSON, the form in which it is stored.

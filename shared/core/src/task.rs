@@ -200,7 +200,10 @@ pub fn payload_of(row: &[u8]) -> Result<(String, String), Error> {
         Some(name) if !name.is_empty() => name.into_owned(),
         _ => return Err(damaged("names no `labourer_id`".to_owned())),
     };
-    if !head.has_payload
+    // Nested deeper than a job may be only if it opens so many brackets: then the careful way refuses it.
+    let brackets = row.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if head.is_plain
+        && brackets <= crate::json::MAX_DEPTH
         && let Some(payload) = without_ending(text, &labourer_id)
     {
         return Ok((labourer_id, payload));
@@ -247,10 +250,10 @@ fn lay_over(base: Value, over: Map<String, Value>) -> Map<String, Value> {
 }
 
 /// What a row says beside its payload; reading it checks the whole row.
-#[derive(Default)]
 struct RowHead<'a> {
     labourer_id: Option<Cow<'a, str>>,
-    has_payload: bool,
+    /// It has no `payload`, and names its labourer once.
+    is_plain: bool,
 }
 
 impl<'de> serde::Deserialize<'de> for RowHead<'de> {
@@ -269,12 +272,18 @@ impl<'de> serde::de::Visitor<'de> for RowVisitor {
     }
 
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<RowHead<'de>, A::Error> {
-        let mut head = RowHead::default();
+        let mut head = RowHead {
+            labourer_id: None,
+            is_plain: true,
+        };
         while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
             match key.as_ref() {
-                "labourer_id" => head.labourer_id = Some(map.next_value::<Text<'de>>()?.0),
+                "labourer_id" => {
+                    head.is_plain &= head.labourer_id.is_none();
+                    head.labourer_id = Some(map.next_value::<Text<'de>>()?.0);
+                }
                 "payload" => {
-                    head.has_payload = true;
+                    head.is_plain = false;
                     map.next_value::<serde::de::IgnoredAny>()?;
                 }
                 _ => {
