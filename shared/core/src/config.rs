@@ -560,9 +560,9 @@ impl Reader {
         for (name, settings) in self.object("task_config.labourers", value).into_iter().flatten() {
             let field = format!("task_config.labourers.{}", shorten(name));
             if crate::job::function_name(name) != Some(name) {
-                self.problems.push(format!(
-                    "`{field}` is no name of a Lambda function: write letters, digits and - _ only; an ARN goes into \
-                     `arn`"
+                self.warnings.push(format!(
+                    "`{field}` is no name of a Lambda function (letters, digits and _ = , . @ -), so that no job can \
+                     name it: write the name here, and an ARN into `arn`"
                 ));
             }
             let settings = self.object(&field, Some(settings));
