@@ -1,6 +1,6 @@
 //! Splitting: a job becomes a tree of serialized pieces, and the tree becomes rows, one at a time.
 //!
-//! Three passes, each over the whole job once: [`inspect`] checks every reachable branch and decides where the job
+//! Three passes, each over the whole job once: `inspect` checks every reachable branch and decides where the job
 //! must be split; `Compiler` serializes each piece of the job once and counts; [`Rows`] puts pieces together. So a row
 //! costs a few copies of bytes, however deep it lies, and the number of rows is known before the first one is made.
 
