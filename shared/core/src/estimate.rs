@@ -39,8 +39,8 @@ pub const USD_PER_MILLION_INVOCATIONS: f64 = 0.20;
 /// Seconds between two writes of the lock, as this estimate assumes them.
 const SECONDS_PER_CHECKPOINT: f64 = 5.0;
 
-/// Bytes of one part of a multipart upload, as this estimate assumes them.
-const BYTES_PER_PART: u64 = 8 << 20;
+/// Bytes of one part of a queue file that goes up in parts; a file up to this size is one put.
+pub const BYTES_PER_PART: u64 = 8 << 20;
 
 /// PUT requests of every run: the lock, its release, the receipt.
 const PUTS_OF_EVERY_RUN: u64 = 3;

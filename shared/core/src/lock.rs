@@ -233,11 +233,6 @@ impl Lock {
         self.holder.is_none() || age > Duration::from_secs(u64::from(self.lease_seconds)) + LEASE_MARGIN
     }
 
-    /// Whether that invocation holds it.
-    pub fn is_held_by(&self, holder: &str) -> bool {
-        self.holder.as_deref() == Some(holder)
-    }
-
     /// The next holder's lock: a new epoch; what was claimed stays in doubt.
     pub fn taken_over(&self, holder: &str, hop: u32, lease_seconds: u32) -> Self {
         Self {

@@ -36,14 +36,6 @@ impl EngineError {
         }
     }
 
-    /// Whether the same event may succeed when it is sent again.
-    pub const fn is_retryable(&self) -> bool {
-        match self {
-            Self::Input(_) => false,
-            Self::Port { source, .. } => !matches!(source, PortError::Refused { .. }),
-        }
-    }
-
     pub(crate) fn damaged(sentence: impl Into<String>) -> Self {
         Self::Input(Error::new(ErrorKind::DamagedQueue, sentence))
     }

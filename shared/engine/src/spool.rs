@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jobmill_core::chunk::{Chunks, Rows};
+use jobmill_core::estimate::BYTES_PER_PART;
 use jobmill_core::{Error, ErrorKind};
 
 use crate::error::{During as _, EngineError};
@@ -11,7 +12,7 @@ use crate::ports::{Host, Metadata, ObjectHead, ObjectStore, PortError, PutIf};
 
 /// A queue file up to this size is one put and is drained from memory; a larger one goes up in parts of this size.
 /// S3 takes parts of 5 MiB and more; 10,000 of them.
-pub(crate) const PART_BYTES: usize = 8 << 20;
+pub(crate) const PART_BYTES: usize = BYTES_PER_PART as usize;
 
 /// S3 takes 10,000 parts.
 const MAX_PARTS: u64 = 10_000;
