@@ -2,6 +2,7 @@
 //! runs without an account. Faults can be injected in front of each; nothing here is for production.
 
 mod clock;
+mod counting;
 mod dynamo;
 mod faults;
 mod lambda;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+pub use counting::{CountingStats, CountingTable};
 pub use dynamo::TaskTables;
 pub use faults::{Effect, Faults, Rule, RuleId, Service, WriteRate};
 pub use lambda::{FunctionSpec, InvocationKind, InvocationOutcome, InvocationRecord, InvokeResult, LogLine};
@@ -263,6 +265,13 @@ impl LocalCloud {
     pub fn put_object(&self, bucket: &str, key: &str, body: impl Into<Bytes>) -> Result<(), LocalError> {
         let put = self.store.put(bucket, key, body.into(), self.clock.now());
         put.ok_or_else(|| LocalError::NoSuchBucket(bucket.to_owned()))
+    }
+
+    /// Deletes an object, past HTTP, faults and counts; one that is not there is deleted already.
+    pub fn delete_object(&self, bucket: &str, key: &str) {
+        if let Some(bucket) = self.store.lock().get_mut(bucket) {
+            bucket.objects.remove(key);
+        }
     }
 
     /// Creates the task tables.
