@@ -30,7 +30,7 @@ use jobmill_core::config::{Config, Tables, TaskWrites};
 use jobmill_core::event;
 use jobmill_core::task::{Greenfield, Task, TaskIds};
 use jobmill_engine::ports::{Host, Metadata, ObjectStore as _, PutIf, WriteCapacity};
-use jobmill_engine::{Context, Engine, NextHolder, Outcome};
+use jobmill_engine::{Context, Engine, NextHolder, Observation, Outcome};
 use jobmill_tests::conformance::{self, Duplicates, Exception, TaskProbe};
 use jobmill_tests::memory::{MemorySiblings, Place};
 use jobmill_tests::world::{BUCKET, PREFIX, config, flat_job};
@@ -533,8 +533,8 @@ impl Cloud {
         let (tables, writes) = (self.config.tables.clone(), self.config.task_writes);
         let tasks = DynamoTasks::new(self.clients.dynamodb.clone(), tables, writes);
         let host = JumpingHost::new();
-        let progress = |done: u64, _: u64| {
-            if interrupted && done > 0 {
+        let observer = |observation: Observation<'_>| {
+            if interrupted && matches!(observation, Observation::Progress { done, .. } if done > 0) {
                 host.jump();
             }
         };
@@ -545,7 +545,7 @@ impl Cloud {
             host: &host,
             config: &self.config,
             request_time: REQUEST_TIME,
-            progress: &progress,
+            observer: &observer,
         };
         let context = Context {
             request_id: "request".to_owned(),

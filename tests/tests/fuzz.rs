@@ -287,7 +287,7 @@ fn read_period(input: &[u8]) {
         assert_eq!(AsOf::parse(&as_of.to_text()), Some(as_of));
     }
     let utc = jobmill_core::schema::Schema::empty("x").timezone;
-    let today = AsOf::parse("2024-03-06").unwrap().date_in(utc);
+    let today = AsOf::parse("2024-03-06").unwrap().date_in(&utc);
     match period::expand(&json!(text), today) {
         Ok(dates) => {
             assert!(

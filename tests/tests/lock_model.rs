@@ -17,7 +17,7 @@ use jobmill_core::lock::{Counters, Cursor, LEASE_MARGIN, Lock, MAX_LOCK_BYTES, N
 use jobmill_core::task::{Greenfield, Lane};
 use jobmill_core::{ErrorKind, event};
 use jobmill_engine::ports::{ETag, Metadata, PutIf};
-use jobmill_engine::{Context, Engine, EngineError, Outcome};
+use jobmill_engine::{Context, Engine, EngineError, Observation, Outcome};
 use jobmill_tests::memory::{Bucket, MemorySiblings, MemoryStore, MemoryTasks, VirtualClock, VirtualHost};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -370,7 +370,7 @@ fn invoke(
         host: &host,
         config: &config(),
         request_time: Duration::from_secs(6),
-        progress: &|_, _| {},
+        observer: &|_: Observation<'_>| {},
     };
     let context = Context {
         request_id: "run".to_owned(),

@@ -6,12 +6,13 @@ use jobmill_aws::{Clients, DynamoTasks, LambdaSiblings, MetaContext, REQUEST_TIM
 use jobmill_core::config::Config;
 use jobmill_core::{Error, event, json};
 use jobmill_engine::ports::{Host as _, PortError};
-use jobmill_engine::{Context, Engine, EngineError, Outcome};
+use jobmill_engine::{Context, Engine, EngineError, Observation, Outcome};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use tracing::Instrument as _;
 
 use crate::config::ConfigCell;
+use crate::metrics::{Metrics, Properties};
 
 /// The event as text: read by the same rules as every other JSON from outside.
 pub(crate) type Event = LambdaEvent<Box<RawValue>>;
@@ -21,6 +22,8 @@ pub(crate) struct Scheduler {
     pub(crate) clients: Clients,
     pub(crate) config: ConfigCell,
     pub(crate) host: SystemHost,
+    /// Where lines of metrics go.
+    pub(crate) write_metrics: fn(&str),
 }
 
 /// Why an invocation failed. Lambda reports it as `errorType` and `errorMessage`.
@@ -64,7 +67,14 @@ impl Scheduler {
             run_id = tracing::field::Empty
         );
         async {
-            let answer = self.answer(&payload, &context).await;
+            let clock = || (self.host.monotonic(), self.host.wall_ms());
+            let properties = Properties {
+                function_name: context.env_config.function_name.clone(),
+                request_id: context.request_id.clone(),
+            };
+            let metrics = Metrics::new(properties, &clock, &self.write_metrics);
+            let answer = self.answer(&payload, &context, &metrics).await;
+            metrics.finish(answer.as_ref().map_err(|failure| failure.0.error_type()));
             match &answer {
                 Ok(outcome) => tracing::info!(outcome = outcome.name(), "done"),
                 Err(failure) => tracing::error!(error_type = failure.0.error_type(), "{}", failure.0),
@@ -79,6 +89,7 @@ impl Scheduler {
         &self,
         payload: &RawValue,
         context: &lambda_runtime::Context,
+        metrics: &Metrics<'_>,
     ) -> Result<Outcome, Failure> {
         let config = self.config.get(&self.clients).await?;
         tracing::debug!(event = payload.get(), "received");
@@ -96,7 +107,9 @@ impl Scheduler {
             invocation_id: context.request_id.clone(),
             log_stream_name: context.env_config.log_stream.clone(),
         });
-        let siblings = LambdaSiblings::new(self.clients.lambda.clone(), &context.invoked_function_arn);
+        let siblings = LambdaSiblings::new(self.clients.lambda.clone(), &context.invoked_function_arn)
+            .in_trace(context.xray_trace_id.clone());
+        let observer = |observation: Observation<'_>| metrics.observe(observation);
         let engine = Engine {
             store: &store,
             tasks: &tasks,
@@ -104,7 +117,7 @@ impl Scheduler {
             host: &self.host,
             config,
             request_time: REQUEST_TIME,
-            progress: &|_, _| {},
+            observer: &observer,
         };
         let context = Context {
             request_id: context.request_id.clone(),

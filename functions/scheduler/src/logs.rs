@@ -26,3 +26,11 @@ pub(crate) fn start(level: Option<&str>) {
         .with_target(false);
     tracing_subscriber::registry().with(targets).with(json).init();
 }
+
+/// A line of its own on standard output, whatever the level: metrics are no matter of taste.
+pub(crate) fn line(text: &str) {
+    use std::io::Write as _;
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
+        tracing::debug!(%error, "a line of metrics was not written");
+    }
+}

@@ -3,6 +3,7 @@
 mod config;
 mod handler;
 mod logs;
+mod metrics;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         clients: Clients::from_environment(ClientOptions::default()).await,
         config: ConfigCell::new(std::env::var("JOBMILL_CONFIG").ok()),
         host: SystemHost::new(),
+        write_metrics: logs::line,
     });
     lambda_runtime::run(service_fn(move |event: Event| {
         let scheduler = Arc::clone(&scheduler);

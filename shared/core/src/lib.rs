@@ -16,5 +16,6 @@ pub mod period;
 pub mod plan;
 pub mod schema;
 pub mod task;
+pub mod zone;
 
 pub use error::{Error, ErrorKind};

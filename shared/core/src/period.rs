@@ -1,10 +1,10 @@
 //! Dates of a job: the forms of `period`, the as-of moment, the calendar.
 
 use chrono::{DateTime, Datelike, Days, FixedOffset, NaiveDate, Weekday};
-use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::error::{Error, excerpt};
+use crate::zone::Zone;
 
 /// The forms of `period`, for sentences.
 pub const FORMS: &str = "last_N_days, previous_N_days, N_days_back, yesterday, today, last_week (N is a whole number, as in last_7_days)";
@@ -36,7 +36,7 @@ impl AsOf {
         } else {
             Self::Moment(DateTime::parse_from_rfc3339(text).ok()?)
         };
-        in_calendar(as_of.date_in(Tz::UTC)).map(|_| as_of)
+        in_calendar(as_of.date_in(&Zone::UTC)).map(|_| as_of)
     }
 
     /// From milliseconds since 1970 (UTC); `None` outside the calendar.
@@ -45,10 +45,10 @@ impl AsOf {
     }
 
     /// "Today" in that time zone.
-    pub fn date_in(&self, timezone: Tz) -> NaiveDate {
+    pub fn date_in(&self, timezone: &Zone) -> NaiveDate {
         match self {
             Self::Date(date) => *date,
-            Self::Moment(moment) => moment.with_timezone(&timezone).date_naive(),
+            Self::Moment(moment) => timezone.date_of(moment),
         }
     }
 

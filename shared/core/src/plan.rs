@@ -83,7 +83,7 @@ impl Plan {
                     {
                         warnings.push("`period` replaces the `date_list` of the job".to_owned());
                     }
-                    let today = as_of.unwrap_or(now).date_in(schema.timezone);
+                    let today = as_of.unwrap_or(now).date_in(&schema.timezone);
                     Some(period::expand(period, today)?.into_iter().map(iso).collect())
                 }
                 Found::List(list) if isolate_days => Some(own_dates(list)?),
@@ -257,5 +257,5 @@ fn fingerprint(
 
 /// "Today" for a schema, for those who show it.
 pub fn today(schema: &Schema, as_of: AsOf) -> NaiveDate {
-    as_of.date_in(schema.timezone)
+    as_of.date_in(&schema.timezone)
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::error::{excerpt, shorten};
 use crate::json::kind;
+use crate::zone::Zone;
 
 /// Attributes of the task itself: a job that carries one of them would disguise a task as another.
 pub const RESERVED: [&str; 5] = ["labourer_id", "task_id", "created_at", "greenfield", "attempts"];
@@ -56,17 +56,17 @@ pub struct Schema {
     /// Expand `period` also in a job that is not split (`"expand_period": "always"`).
     pub always_expand_period: bool,
     /// The time zone in which "today" is a date.
-    pub timezone: Tz,
+    pub timezone: Zone,
     pub(crate) meanings: HashMap<String, Meaning>,
 }
 
 impl Schema {
     /// The schema without any attribute.
     pub fn empty(name: &str) -> Self {
-        Self::build(name.to_owned(), Vec::new(), false, Tz::UTC)
+        Self::build(name.to_owned(), Vec::new(), false, Zone::UTC)
     }
 
-    fn build(name: String, attributes: Vec<Attribute>, always_expand_period: bool, timezone: Tz) -> Self {
+    fn build(name: String, attributes: Vec<Attribute>, always_expand_period: bool, timezone: Zone) -> Self {
         let mut meanings = HashMap::new();
         for (level, attribute) in attributes.iter().enumerate() {
             for (word, spelling) in [
@@ -100,7 +100,7 @@ impl Schema {
         };
         let mut attributes = Vec::new();
         let mut always = false;
-        let mut timezone = Tz::UTC;
+        let mut timezone = Zone::UTC;
         for (key, value) in map {
             match key.as_str() {
                 "chunkable_attrs" => read_attributes(&format!("{field}.chunkable_attrs"), value, &mut attributes, problems),
@@ -115,13 +115,13 @@ impl Schema {
                 },
                 "timezone" => match value {
                     Value::Null => {}
-                    Value::String(text) if text.parse::<Tz>().is_ok() => {
-                        timezone = text.parse().unwrap_or(Tz::UTC);
-                    }
-                    other => problems.push(format!(
-                        "`{field}.timezone` is {}: write an IANA time zone such as \"Europe/Berlin\" or \"UTC\"",
-                        excerpt(other)
-                    )),
+                    other => match other.as_str().and_then(Zone::named) {
+                        Some(zone) => timezone = zone,
+                        None => problems.push(format!(
+                            "`{field}.timezone` is {}: write an IANA time zone such as \"Europe/Berlin\" or \"UTC\"",
+                            excerpt(other)
+                        )),
+                    },
                 },
                 unknown => problems.push(format!(
                     "`{field}.{}` is unknown: a schema has `chunkable_attrs`, `expand_period` and `timezone`",

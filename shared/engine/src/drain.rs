@@ -21,6 +21,7 @@ use jobmill_core::task::{Lane, Task, TaskIds, item_bytes, payload_of};
 use crate::error::EngineError;
 use crate::lease::{Lease, Written};
 use crate::mutants::{self, Mutant};
+use crate::observe::{Observation, Observer};
 use crate::ports::{Created, Host, InDoubt, MetaRow, ObjectStore, PortError, PortResult, TaskTable};
 use crate::rows::{Lines, Next, READ_BYTES};
 
@@ -54,7 +55,7 @@ pub(crate) struct Work<'a, S, T, H> {
     pub(crate) stop_at: Duration,
     /// How long a request may take: none goes out when the lease has less left.
     pub(crate) request_time: Duration,
-    pub(crate) progress: &'a (dyn Fn(u64, u64) + Sync),
+    pub(crate) observer: &'a Observer<'a>,
 }
 
 /// How a drain ended, with everything answered that was asked.
@@ -631,7 +632,6 @@ where
                     Err(error) => state.fail(error),
                 }
                 lease = Some(*held);
-                (work.progress)(state.cursor().row, state.total);
             }
             Some(Event::MetaRecorded(answer)) => {
                 state.meta_in_flight -= 1;
@@ -654,6 +654,12 @@ where
                 // 53 random bits: a share from 0 to 1.
                 let jitter = ((work.host.random() >> 75) as f64) / ((1_u64 << 53) as f64);
                 let backoff = work.pacer.backoff(jitter);
+                let throttled = matches!(
+                    answer,
+                    Answer::Batch(Err(PortError::Throttled { .. }))
+                        | Answer::InDoubt(Err(PortError::Throttled { .. }))
+                );
+                let before = state.counters;
                 let (meta, taken) = state.answered(unit, answer, now, backoff);
                 let share = |count: usize| (units * count as u64).div_ceil(sent);
                 work.pacer.answered(
@@ -670,7 +676,16 @@ where
                         Event::MetaRecorded(tasks.record_meta(&meta).await)
                     }));
                 }
-                (work.progress)(state.cursor().row, state.total);
+                (work.observer)(Observation::Answered {
+                    created: state.counters.created - before.created,
+                    already_there: state.counters.already_there - before.already_there,
+                    unprocessed: if throttled { 0 } else { taken.pushed_back as u64 },
+                    throttled,
+                });
+                (work.observer)(Observation::Progress {
+                    done: state.cursor().row,
+                    rows: state.total,
+                });
             }
         }
     }

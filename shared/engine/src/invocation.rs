@@ -17,6 +17,7 @@ use crate::drain::{Drained, End, Work, drain};
 use crate::error::{During as _, EngineError};
 use crate::lease::{ATTEMPTS, Lease, Written, again, find, pause};
 use crate::mutants::{self, Mutant};
+use crate::observe::{Observation, Observer};
 use crate::outcome::{NextHolder, Outcome, Summary};
 use crate::ports::{Host, Metadata, ObjectStore, PortError, PutIf, Siblings, TaskTable, WriteCapacity};
 use crate::rows::{Lines, Next, READ_BYTES};
@@ -39,12 +40,9 @@ pub struct Engine<'a, S, T, I, H> {
     pub config: &'a Config,
     /// How long one request that creates tasks may take at most: none goes out when the lease has less left.
     pub request_time: Duration,
-    /// Told how far the drain is.
-    pub progress: &'a Progress<'a>,
+    /// Told what happens.
+    pub observer: &'a Observer<'a>,
 }
-
-/// Told how many of how many rows are tasks.
-pub type Progress<'a> = dyn Fn(u64, u64) + Sync + 'a;
 
 /// What the platform says of this invocation.
 #[derive(Debug, Clone)]
@@ -149,13 +147,15 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                 reason: plan.why_empty(),
             });
         }
+        let rows = plan.chunks.row_count();
+        (self.observer)(Observation::Planned { rows });
         for warning in &plan.warnings {
             tracing::warn!(run_id = %run, "{warning}");
         }
         let keys = Keys::of(self.config, self.config.file_name(&run));
         let label = Label {
             run,
-            rows: plan.chunks.row_count(),
+            rows,
             fingerprint: plan.fingerprint.clone(),
             as_of: plan.as_of.map(AsOf::to_text),
         };
@@ -164,7 +164,10 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                 return already_completed(&receipt, &label.run, Some(&label.fingerprint));
             }
             let file = match spool(self.store, self.host, &keys.rows, &label, &plan.chunks).await? {
-                Spooled::Ours(file) => Some(file),
+                Spooled::Ours(file) => {
+                    (self.observer)(Observation::Spooled { rows });
+                    Some(file)
+                }
                 Spooled::Stands => None,
                 Spooled::Vanished => {
                     pause(self.host, attempt).await;
@@ -331,7 +334,10 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
         let next = found.lock.taken_over(&nonce, hop, self.config.lease_seconds);
         tracing::info!(run_id = %label.run, epoch = next.epoch, "taking over the lock");
         match Lease::take_over(self.store, self.host, &keys.lock, next, found.etag).await? {
-            Some(lease) => Ok(Hold::Ours(Box::new(lease), in_doubt_until)),
+            Some(lease) => {
+                (self.observer)(Observation::TakenOver);
+                Ok(Hold::Ours(Box::new(lease), in_doubt_until))
+            }
             None => Ok(Hold::Elsewhere),
         }
     }
@@ -419,6 +425,11 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
             return already_completed(&receipt, &lease.lock.run, Some(&lease.lock.fingerprint));
         }
         tracing::Span::current().record("run_id", lease.lock.run.as_str());
+        (self.observer)(Observation::Holding {
+            run_id: &lease.lock.run,
+            file_name: &keys.file_name,
+            hop: brought.hop,
+        });
         let lane = match lease.lock.lane() {
             Some(lane) => lane,
             None => {
@@ -445,7 +456,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
             meta: self.config.tables.meta.is_some(),
             stop_at: self.stop_at(context, started),
             request_time: self.request_time,
-            progress: self.progress,
+            observer: self.observer,
         };
         let Drained {
             mut lease,
@@ -553,7 +564,8 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
         if mutants::is(Mutant::DeletedEarly) {
             self.clean_up(keys, lease).await;
         }
-        let receipt = Receipt::of(&lease.lock, counters, self.host.wall_ms());
+        let completed_ms = self.host.wall_ms();
+        let receipt = Receipt::of(&lease.lock, counters, completed_ms);
         let body = Bytes::from(receipt.to_json());
         let metadata = Metadata::from([("jobmill".to_owned(), "receipt".to_owned())]);
         let mut attempt = 0;
@@ -574,6 +586,10 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                 }
             }
         }
+        let took = completed_ms.saturating_sub(lease.lock.started_ms);
+        (self.observer)(Observation::Completed {
+            run_time: Duration::from_millis(u64::try_from(took).unwrap_or_default()),
+        });
         self.clean_up(keys, lease).await;
         Ok(())
     }
@@ -595,6 +611,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
             return NextHolder::Sweep;
         }
         if hop >= self.config.max_hops {
+            (self.observer)(Observation::ChainStopped);
             tracing::warn!(file_name = %keys.file_name, hop, "the chain is at `max_hops`: left to the sweep");
             return NextHolder::Sweep;
         }
@@ -614,7 +631,12 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
             match self.siblings.spawn(payload.clone()).await {
                 // A second sibling is harmless: it finds the lock held.
                 Err(error) if again(self.host, &error, attempt).await => attempt += 1,
-                answer => return answer,
+                answer => {
+                    if answer.is_err() {
+                        (self.observer)(Observation::SpawnFailed);
+                    }
+                    return answer;
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ mod lease;
 pub mod mutants;
 #[cfg(not(feature = "mutants"))]
 mod mutants;
+pub mod observe;
 pub mod outcome;
 pub mod ports;
 mod rows;
@@ -19,5 +20,6 @@ mod spool;
 mod sweep;
 
 pub use error::EngineError;
-pub use invocation::{Context, Engine, Progress};
+pub use invocation::{Context, Engine};
+pub use observe::{Observation, Observer};
 pub use outcome::{NextHolder, Outcome, Summary};

@@ -8,6 +8,7 @@ use jobmill_core::lock::LOCK_PREFIX;
 use crate::error::{During as _, EngineError};
 use crate::invocation::Engine;
 use crate::lease::find;
+use crate::observe::Observation;
 use crate::outcome::Outcome;
 use crate::ports::{Host, ObjectStore, Siblings, TaskTable};
 use crate::spool::Label;
@@ -23,14 +24,24 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
     pub(crate) async fn sweep(&self) -> Result<Outcome, EngineError> {
         let locks = self.names_below(LOCK_PREFIX).await?;
         let (mut files, mut stopped) = (Vec::new(), Vec::new());
+        let (mut open, mut oldest) = (0_u64, Duration::ZERO);
+        let now_ms = self.host.wall_ms();
         for name in &locks {
             let Some(file) = name.strip_prefix(LOCK_PREFIX) else {
                 continue;
             };
             match find(self.store, self.host, &self.config.key(name)).await {
                 Ok(Some(found)) if found.lock.stopped.is_some() => stopped.push(file.to_owned()),
-                Ok(Some(found)) if found.lock.is_free(found.age) => files.push(file.to_owned()),
-                Ok(_) => {}
+                Ok(Some(found)) => {
+                    open += 1;
+                    let age = u64::try_from(now_ms.saturating_sub(found.lock.started_ms)).unwrap_or_default();
+                    oldest = oldest.max(Duration::from_millis(age));
+                    if found.lock.is_free(found.age) {
+                        files.push(file.to_owned());
+                    }
+                }
+                // Completed since it was listed.
+                Ok(None) => {}
                 // Rows that a sosw Scheduler has locked, or damage: either way not for the sweep.
                 Err(EngineError::Input(error)) => tracing::debug!(%error, "passed over while sweeping"),
                 Err(error) => return Err(error),
@@ -52,10 +63,19 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                 .head(&self.config.key(&name))
                 .await
                 .during("looking at a queue file")?;
-            if head.is_some_and(|head| head.age > ORPHAN_AGE && Label::of(&head).is_some()) {
-                files.push(name);
+            if let Some(head) = head.filter(|head| Label::of(head).is_some()) {
+                open += 1;
+                oldest = oldest.max(head.age);
+                if head.age > ORPHAN_AGE {
+                    files.push(name);
+                }
             }
         }
+        (self.observer)(Observation::Swept {
+            open,
+            stopped: stopped.len() as u64,
+            oldest,
+        });
         let mut failed = Vec::new();
         let mut started = Vec::new();
         for file in files {

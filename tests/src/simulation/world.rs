@@ -13,7 +13,7 @@ use jobmill_core::event;
 use jobmill_core::lock::Receipt;
 use jobmill_engine::mutants::{self, Sizes};
 use jobmill_engine::ports::{Host as _, WriteCapacity};
-use jobmill_engine::{Context, Engine, EngineError, Outcome};
+use jobmill_engine::{Context, Engine, EngineError, Observation, Outcome};
 use serde_json::{Value, json};
 
 use super::auditor::{self, Violation};
@@ -421,7 +421,7 @@ impl<'a> World<'a> {
         let (config, machine) = (Arc::clone(&self.config), host.clone());
         let event = delivery.event.clone();
         let running: Running = Box::pin(async move {
-            let progress = |_, _| {};
+            let observer = |_: Observation<'_>| {};
             let engine = Engine {
                 store: &store,
                 tasks: &tasks,
@@ -429,7 +429,7 @@ impl<'a> World<'a> {
                 host: &machine,
                 config: &config,
                 request_time: REQUEST_TIME,
-                progress: &progress,
+                observer: &observer,
             };
             engine.run(event::read(event)?, &context).await
         });

@@ -15,7 +15,7 @@ use jobmill_core::task::{Greenfield, Task};
 use jobmill_engine::ports::{
     Created, Host as _, InDoubt, MetaRow, PortResult, Siblings, TaskTable, WriteCapacity,
 };
-use jobmill_engine::{Context, Engine, EngineError, Outcome as Ended};
+use jobmill_engine::{Context, Engine, EngineError, Observation, Outcome as Ended};
 use jobmill_local::{LocalCloud, LocalCloudOptions, TaskTables};
 use serde_json::Value;
 
@@ -103,7 +103,11 @@ async fn go(
     };
     let progress = Mutex::new(progress);
     let tell = |event: Progress| (progress.lock().unwrap_or_else(PoisonError::into_inner))(event);
-    let drained = |done: u64, _rows: u64| tell(Progress::Tasks { done });
+    let observer = |observation: Observation<'_>| {
+        if let Observation::Progress { done, .. } = observation {
+            tell(Progress::Tasks { done });
+        }
+    };
     let engine = Engine {
         store: &store,
         tasks: &tasks,
@@ -111,7 +115,7 @@ async fn go(
         host: &host,
         config,
         request_time: REQUEST_TIME,
-        progress: &drained,
+        observer: &observer,
     };
     let mut request = Request::Job(JobRequest {
         job: order.job.clone(),
