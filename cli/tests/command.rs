@@ -601,7 +601,7 @@ fn warnings_disturb_no_output() {
 fn check_tells_every_problem_at_once() {
     let config = json!({
         "queue_bucket": "", "timeout": "soon", "colour": 1,
-        "job_schema": {"chunkable_attrs": ["sections"]},
+        "job_schema": {"chunkable_attrs": ["sections"]}, "dynamo_db_config": {"table_name": "other"},
     });
     let folder = folder(&config, &json!(null));
     let said = jobmill(folder.path(), &["check", "jobmill.json"]);
@@ -611,6 +611,7 @@ fn check_tells_every_problem_at_once() {
         "`timeout` is \"soon\"",
         "`colour` is unknown",
         "which looks like a plural",
+        "`dynamo_db_config.table_name` is \"other\", and tasks go to \"sosw_tasks\"",
     ] {
         assert!(
             said.err
@@ -621,7 +622,7 @@ fn check_tells_every_problem_at_once() {
     let said = jobmill(folder.path(), &["check", "jobmill.json", "--format", "json"]);
     assert_eq!((said.exit, said.err.as_str()), (2, ""));
     assert_eq!(said.json()["valid"], false);
-    assert_eq!(said.json()["problems"].as_array().unwrap().len(), 4);
+    assert_eq!(said.json()["problems"].as_array().unwrap().len(), 5);
 }
 
 #[test]

@@ -26,7 +26,11 @@ use jobmill_core::task::TaskIds;
 use jobmill_local::{CountingTable, Effect, FunctionSpec, LocalCloud, LocalCloudOptions, Rule, Service};
 use serde_json::{Map, Value, json};
 
-const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
+/// The bootstrap of the same build, or that of `JOBMILL_BOOTSTRAP`.
+fn bootstrap() -> String {
+    std::env::var("JOBMILL_BOOTSTRAP").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bootstrap").to_owned())
+}
+
 const BUCKET: &str = "jobmill-queue";
 /// Ticks of the kernel's accounting a second, as Linux tells them to everybody.
 const TICKS: f64 = 100.0;
@@ -139,7 +143,7 @@ impl Bench {
             "job_schema_variants": { "default": { "chunkable_attrs": [["section", {}], ["store", {}], ["product", {}]] } },
         });
         self.cloud.register_function(
-            FunctionSpec::new(name, BOOTSTRAP)
+            FunctionSpec::new(name, bootstrap())
                 .env("JOBMILL_CONFIG", config.to_string())
                 .env("AWS_ENDPOINT_URL_DYNAMODB", self.table.endpoint())
                 .env("AWS_LAMBDA_LOG_LEVEL", "WARN")
@@ -334,7 +338,7 @@ fn cold_start() {
     let mut times: Vec<f64> = (0..51)
         .map(|_| {
             let started = Instant::now();
-            let mut child = Command::new(BOOTSTRAP)
+            let mut child = Command::new(bootstrap())
                 .env_clear()
                 .env("AWS_LAMBDA_RUNTIME_API", &address)
                 .env("AWS_LAMBDA_FUNCTION_NAME", "scheduler")
@@ -359,7 +363,7 @@ fn cold_start() {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    let size = fs::metadata(BOOTSTRAP).unwrap().len() as f64 / 1e6;
+    let size = fs::metadata(bootstrap()).unwrap().len() as f64 / 1e6;
     println!(
         "first request after {:.1} ms (median of 51; fastest {:.1}, slowest {:.1}); the binary has {size:.1} MB",
         times[25], times[0], times[50]

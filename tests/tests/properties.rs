@@ -768,7 +768,7 @@ proptest! {
     }
 
     #[test]
-    fn ids_of_tasks_are_stable_and_distinct(run in "[A-Za-z0-9._-]{1,40}", other in "[A-Za-z0-9._-]{1,40}", from in any::<u64>()) {
+    fn ids_of_tasks_are_stable_and_distinct(run in "[A-Za-z0-9._:-]{1,40}", other in "[A-Za-z0-9._:-]{1,40}", from in any::<u64>()) {
         let ids = TaskIds::of_run(&run);
         let rows = || (0..50).map(|row| from.wrapping_add(row));
         let mut seen: HashSet<String> = rows().map(|row| ids.at(row)).collect();

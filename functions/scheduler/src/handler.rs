@@ -107,8 +107,7 @@ impl Scheduler {
             invocation_id: context.request_id.clone(),
             log_stream_name: context.env_config.log_stream.clone(),
         });
-        let siblings = LambdaSiblings::new(self.clients.lambda.clone(), &context.invoked_function_arn)
-            .in_trace(context.xray_trace_id.clone());
+        let siblings = LambdaSiblings::new(self.clients.lambda.clone(), &context.invoked_function_arn);
         let observer = |observation: Observation<'_>| metrics.observe(observation);
         let engine = Engine {
             store: &store,

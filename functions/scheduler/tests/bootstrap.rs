@@ -7,6 +7,7 @@
     missing_docs
 )]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -78,6 +79,13 @@ async fn a_job_that_needs_several_hops_is_completed_by_a_chain() {
         chain.len() >= 3 && chain.iter().all(|outcome| outcome == "handed_off"),
         "{outcomes:?}"
     );
+    let traces: BTreeSet<String> = world
+        .cloud
+        .invocations()
+        .into_iter()
+        .map(|one| one.trace)
+        .collect();
+    assert_eq!(traces.len(), 1, "one trace leads through all hops: {traces:?}");
 }
 
 #[tokio::test]
@@ -160,6 +168,18 @@ async fn after_a_lost_spawn(run_id: &str, rows: usize) -> World {
 }
 
 #[tokio::test]
+async fn the_time_at_which_a_schedule_fired_is_a_run_id() {
+    let world = usual().await;
+    let event = json!({ "job": flat_job(3), "run_id": "nightly-2022-03-22T18:59:43Z" });
+    assert_eq!(world.invoke(&event).await.unwrap()["outcome"], "completed");
+    assert_eq!(
+        world.invoke(&event).await.unwrap()["outcome"],
+        "already_completed"
+    );
+    world.assert_whole("nightly-2022-03-22T18:59:43Z", 3);
+}
+
+#[tokio::test]
 async fn a_lost_sibling_is_swept_up() {
     let world = after_a_lost_spawn("lost", 3_000).await;
     let answer = world.invoke(&json!({ "sweep": true })).await.unwrap();
@@ -173,6 +193,24 @@ async fn a_lost_sibling_is_swept_up() {
         world.invoke(&json!({ "sweep": true })).await.unwrap()["outcome"],
         "nothing_to_do"
     );
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_read_is_left_alone_and_told_of() {
+    let world = after_a_lost_spawn("torn-lock", 3_000).await;
+    let key = format!("{PREFIX}/locked_tasks_queue_torn-lock.txt");
+    let lock = world.cloud.object(BUCKET, &key).unwrap();
+    world.cloud.put_object(BUCKET, &key, "{\"version\": 1").unwrap();
+    let answer = world.invoke(&json!({ "sweep": true })).await.unwrap();
+    assert_eq!(
+        answer,
+        json!({ "outcome": "swept", "files": [], "stopped": ["tasks_queue_torn-lock.txt"], "failed": [] })
+    );
+    // Somebody mends it.
+    world.cloud.put_object(BUCKET, &key, lock.body).unwrap();
+    world.invoke(&json!({ "sweep": true })).await.unwrap();
+    world.cloud.wait_idle(PATIENCE).await.unwrap();
+    world.assert_whole("torn-lock", 3_000);
 }
 
 #[tokio::test]
@@ -400,6 +438,11 @@ async fn every_error_names_its_type_and_says_what_to_do_and_nothing_is_written()
             json!({ "file_name": "../other/file" }),
             "InvalidEvent",
             "`file_name` is \"../other/file\", which is a path",
+        ),
+        (
+            json!({ "file_name": "locked_tasks_queue_r.txt" }),
+            "InvalidEvent",
+            "`file_name` is \"locked_tasks_queue_r.txt\", which is a lock",
         ),
         (
             json!({ "file_name": "x.txt", "hop": -1 }),

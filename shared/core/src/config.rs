@@ -345,6 +345,23 @@ impl Reader {
             ));
         }
         let defaults = Tables::default();
+        let tasks = self.text(
+            "task_config.dynamo_db_config.table_name",
+            table.get("table_name"),
+            &defaults.tasks,
+        );
+        // sosw's TaskManager lays the whole configuration over `task_config`, so there the one at the top counts.
+        if let Some(Value::Object(top)) = map.get("dynamo_db_config")
+            && let Some(named) = top.get("table_name").and_then(Value::as_str)
+            && named != tasks
+        {
+            self.problems.push(format!(
+                "`dynamo_db_config.table_name` is {:?}, and tasks go to {:?}: sosw would use the former, so name one table \
+                 in both, `task_config.dynamo_db_config.table_name` and here",
+                shorten(named),
+                shorten(&tasks)
+            ));
+        }
         Config {
             queue_bucket: bucket,
             s3_prefix: self.prefix(map.get("s3_prefix")),
@@ -370,11 +387,7 @@ impl Reader {
                 1_000_000_000,
             ),
             tables: Tables {
-                tasks: self.text(
-                    "task_config.dynamo_db_config.table_name",
-                    table.get("table_name"),
-                    &defaults.tasks,
-                ),
+                tasks,
                 index_greenfield: self.text(
                     "task_config.dynamo_db_config.index_greenfield",
                     table.get("index_greenfield"),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, excerpt, shorten};
 use crate::job::Job;
 use crate::json;
+use crate::lock::LOCK_PREFIX;
 use crate::period::AsOf;
 
 /// The longest run id, in characters.
@@ -154,17 +155,18 @@ fn read_run_id(field: &str, value: &Value) -> Result<String, Error> {
     }
 }
 
-const RUN_ID_FORM: &str = "a run id has 1 to 128 of the characters A-Z a-z 0-9 . _ -";
+const RUN_ID_FORM: &str = "a run id has 1 to 128 of the characters A-Z a-z 0-9 . _ : -";
 
-/// Checks a run id, which becomes part of an object key.
+/// Checks a run id, which becomes part of an object key. The colon is there for times: the one at which a schedule fired
+/// makes the best run id, since each attempt to deliver it says the same.
 ///
 /// # Errors
-/// `InvalidEvent` if it has other characters than `[A-Za-z0-9._-]`, none, or more than 128.
+/// `InvalidEvent` if it has other characters than `[A-Za-z0-9._:-]`, none, or more than 128.
 pub fn check_run_id(field: &str, text: &str) -> Result<String, Error> {
     let good = (1..=MAX_RUN_ID).contains(&text.len())
         && text
             .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
     if good {
         Ok(text.to_owned())
     } else {
@@ -232,6 +234,9 @@ pub fn check_file_name(text: &str) -> Result<String, Error> {
     // Two dots within a name are no step up, and a run id may hold them.
     if text.contains(['/', '\\']) || text == "." || text == ".." {
         return Err(wrong("is a path"));
+    }
+    if text.starts_with(LOCK_PREFIX) {
+        return Err(wrong("is a lock, or a file that a sosw Scheduler is at work on"));
     }
     // The last two can't stand in a listing, which is XML.
     if text

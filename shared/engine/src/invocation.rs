@@ -236,12 +236,6 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                     };
                     match Label::of(&head) {
                         Some(label) => label,
-                        None if head.metadata.contains_key("jobmill") => {
-                            return Err(EngineError::damaged(format!(
-                                "`file_name` is {:?}, which is a lock: name the queue file, without {LOCK_PREFIX:?}",
-                                keys.file_name
-                            )));
-                        }
                         None => {
                             let run = adopt::run_id(&keys.file_name, &head.etag);
                             let own = Keys::of(self.config, self.config.file_name(&run));

@@ -42,7 +42,12 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
                 }
                 // Completed since it was listed.
                 Ok(None) => {}
-                // Rows that a sosw Scheduler has locked, or damage: either way not for the sweep.
+                // Rows that a sosw Scheduler has locked, or a lock of ours that is damaged: either way not for the sweep,
+                // but the latter should be looked at.
+                Err(EngineError::Input(error)) if self.is_ours(file).await? => {
+                    tracing::error!(%error, file_name = file, "the lock can't be read; somebody must look at it");
+                    stopped.push(file.to_owned());
+                }
                 Err(EngineError::Input(error)) => tracing::debug!(%error, "passed over while sweeping"),
                 Err(error) => return Err(error),
             }
@@ -97,6 +102,16 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Host> Engine<'_, S, T, I, H> 
             stopped,
             failed,
         })
+    }
+
+    /// Whether the rows of that name are jobmill's.
+    async fn is_ours(&self, file: &str) -> Result<bool, EngineError> {
+        let head = self
+            .store
+            .head(&self.config.key(file))
+            .await
+            .during("looking at a queue file")?;
+        Ok(head.is_some_and(|head| Label::of(&head).is_some()))
     }
 
     /// The names directly below the prefix that begin with `start`.

@@ -71,6 +71,10 @@ impl LambdaEndpoint {
             .get("x-amz-invocation-type")
             .and_then(|kind| kind.to_str().ok());
         let kind = kind.unwrap_or("RequestResponse");
+        let trace = parts
+            .headers
+            .get("x-amzn-trace-id")
+            .and_then(|trace| trace.to_str().ok());
         let is_event = kind == "Event";
 
         let mut decision = faults.decide(
@@ -138,8 +142,10 @@ impl LambdaEndpoint {
                 if times == 0 {
                     self.lambda.lose(&target, &request_id, payload.clone());
                 }
-                let submitted = (0..times)
-                    .try_for_each(|_| self.lambda.submit(&target, &request_id, payload.clone(), None));
+                let submitted = (0..times).try_for_each(|_| {
+                    self.lambda
+                        .submit(&target, &request_id, payload.clone(), trace, None)
+                });
                 match submitted {
                     Ok(()) => named(
                         &request_id,
@@ -150,7 +156,10 @@ impl LambdaEndpoint {
             }
             _ => {
                 let (reply, result) = oneshot::channel();
-                match self.lambda.submit(&target, &request_id, payload, Some(reply)) {
+                match self
+                    .lambda
+                    .submit(&target, &request_id, payload, trace, Some(reply))
+                {
                     Ok(()) => {
                         let result = result.await.map_err(|_| Aborted)?;
                         let mut response = server::answer(StatusCode::OK, "application/json", result.payload);

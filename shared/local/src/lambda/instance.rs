@@ -41,6 +41,7 @@ struct Event {
     request_id: String,
     deadline_ms: u64,
     invoked_arn: String,
+    trace: String,
     payload: Bytes,
 }
 
@@ -241,6 +242,7 @@ impl Driver<'_> {
             request_id: job.request_id.clone(),
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             invoked_arn: job.invoked_arn.clone(),
+            trace: job.trace.clone(),
             payload: job.payload.clone(),
         };
         if ready.send(event).is_err() {
@@ -376,8 +378,7 @@ fn handed_out(event: Event) -> Result<Response<Body>, Aborted> {
     headers.insert("lambda-runtime-aws-request-id", text(&event.request_id)?);
     headers.insert("lambda-runtime-deadline-ms", HeaderValue::from(event.deadline_ms));
     headers.insert("lambda-runtime-invoked-function-arn", text(&event.invoked_arn)?);
-    let trace = "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0";
-    headers.insert("lambda-runtime-trace-id", HeaderValue::from_static(trace));
+    headers.insert("lambda-runtime-trace-id", text(&event.trace)?);
     Ok(response)
 }
 

@@ -135,6 +135,8 @@ pub struct InvocationRecord {
     pub kind: InvocationKind,
     /// 1 for the first.
     pub attempt: u32,
+    /// The trace that it is part of (X-Ray's header): its caller's, or one of its own.
+    pub trace: String,
     /// The event.
     pub payload: Bytes,
     /// The instance that it ran on; none if it never ran.
@@ -178,6 +180,7 @@ struct Job {
     invoked_arn: String,
     kind: InvocationKind,
     attempt: u32,
+    trace: String,
     payload: Bytes,
     reply: Option<oneshot::Sender<InvokeResult>>,
 }
@@ -283,6 +286,7 @@ impl Lambda {
         target: &Target,
         request_id: &str,
         payload: Bytes,
+        trace: Option<&str>,
         reply: Option<oneshot::Sender<InvokeResult>>,
     ) -> Result<(), Refused> {
         let kind = if reply.is_some() {
@@ -313,6 +317,7 @@ impl Lambda {
                 invoked_arn: target.arn(),
                 kind,
                 attempt: 1,
+                trace: trace.map_or_else(|| new_trace(request_id), str::to_owned),
                 payload,
                 reply,
             };
@@ -329,6 +334,7 @@ impl Lambda {
             invoked_arn: target.arn(),
             kind: InvocationKind::Event,
             attempt: 1,
+            trace: new_trace(request_id),
             payload,
             reply: None,
         };
@@ -418,6 +424,7 @@ impl Lambda {
             request_id: job.request_id.clone(),
             kind: job.kind,
             attempt: job.attempt,
+            trace: job.trace.clone(),
             payload: job.payload.clone(),
             instance,
             started,
@@ -512,7 +519,7 @@ impl Lambda {
 
     pub(crate) fn invoke_event(&self, name: &str, payload: Bytes) -> Result<String, LocalError> {
         let request_id = clock::request_id();
-        let submitted = self.submit(&Target::parse(name, None), &request_id, payload, None);
+        let submitted = self.submit(&Target::parse(name, None), &request_id, payload, None, None);
         submitted.map_err(|refused| refusal(name, &refused))?;
         Ok(request_id)
     }
@@ -523,6 +530,7 @@ impl Lambda {
             &Target::parse(name, None),
             &clock::request_id(),
             payload,
+            None,
             Some(reply),
         );
         submitted.map_err(|refused| refusal(name, &refused))?;
@@ -688,6 +696,16 @@ impl Target {
             None => arn,
         }
     }
+}
+
+/// A trace that begins with an invocation, not sampled.
+fn new_trace(request_id: &str) -> String {
+    let id: String = request_id
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(24)
+        .collect();
+    format!("Root=1-00000000-{id:0>24};Parent=0000000000000000;Sampled=0")
 }
 
 /// The ARN of a function of the cloud, without a version.
