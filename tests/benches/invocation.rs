@@ -1,7 +1,7 @@
 //! What an invocation costs: the real bootstrap as a process, S3 and Lambda of the local cloud, and a table that
 //! answers after a fixed time, takes everything and keeps only ids.
 //!
-//!     cargo bench --bench invocation -- spool|drain|resume|cold-start|scale [--rows N]... [--latency MS] [--hop S]
+//!     cargo bench --bench invocation -- spool|drain|resume|cold-start|scale [--rows N]... [--latency MS] [--hop S] [--memory MB]
 //!
 //! `spool`, `drain`: rows or tasks a second, CPU of the bootstrap alone, its peak memory, requests to S3.
 //! `resume`: from the invocation of a sibling, in a fresh process, to its first new task.
@@ -62,6 +62,7 @@ struct Arguments {
     rows: Vec<u64>,
     latency: Duration,
     hop: Duration,
+    memory_mb: u32,
 }
 
 impl Arguments {
@@ -71,6 +72,7 @@ impl Arguments {
             rows: Vec::new(),
             latency: Duration::from_millis(5),
             hop: Duration::from_secs(15),
+            memory_mb: 256,
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -80,6 +82,7 @@ impl Arguments {
                 "--bench" => {}
                 "--rows" => read.rows.push(number()),
                 "--latency" => read.latency = Duration::from_millis(number()),
+                "--memory" => read.memory_mb = number() as u32,
                 "--hop" => read.hop = Duration::from_secs(number()),
                 _ => read.case = word,
             }
@@ -121,16 +124,21 @@ fn job(rows: u64) -> Value {
 struct Bench {
     cloud: LocalCloud,
     table: CountingTable,
+    memory_mb: u32,
 }
 
 impl Bench {
-    async fn start(latency: Duration) -> Self {
+    async fn start(arguments: &Arguments) -> Self {
         let cloud = LocalCloud::start(LocalCloudOptions::default().threads(1))
             .await
             .unwrap();
         cloud.create_bucket(BUCKET);
-        let table = CountingTable::start(latency).unwrap();
-        Self { cloud, table }
+        let table = CountingTable::start(arguments.latency).unwrap();
+        Self {
+            cloud,
+            table,
+            memory_mb: arguments.memory_mb,
+        }
     }
 
     /// The bootstrap as a function that is given so long.
@@ -142,14 +150,14 @@ impl Bench {
             "task_config": { "labourers": { "worker": { "arn": "arn:aws:lambda:us-east-1:000000000000:function:worker" } } },
             "job_schema_variants": { "default": { "chunkable_attrs": [["section", {}], ["store", {}], ["product", {}]] } },
         });
-        self.cloud.register_function(
-            FunctionSpec::new(name, bootstrap())
-                .env("JOBMILL_CONFIG", config.to_string())
-                .env("AWS_ENDPOINT_URL_DYNAMODB", self.table.endpoint())
-                .env("AWS_LAMBDA_LOG_LEVEL", "WARN")
-                .timeout(timeout)
-                .retry_delays([]),
-        );
+        let mut function = FunctionSpec::new(name, bootstrap())
+            .env("JOBMILL_CONFIG", config.to_string())
+            .env("AWS_ENDPOINT_URL_DYNAMODB", self.table.endpoint())
+            .env("AWS_LAMBDA_LOG_LEVEL", "WARN")
+            .timeout(timeout)
+            .retry_delays([]);
+        function.memory_mb = self.memory_mb;
+        self.cloud.register_function(function);
     }
 
     async fn invoke(&self, function: &str, event: Value) -> Value {
@@ -248,7 +256,7 @@ impl Usage {
 /// From the event to the first task that is sent, with the start of the process.
 async fn spool(arguments: &Arguments, rows: &[u64]) {
     println!("rows | seconds | rows/s | CPU µs/row | peak MiB | requests to S3");
-    let bench = Bench::start(arguments.latency).await;
+    let bench = Bench::start(arguments).await;
     for &rows in rows {
         bench.cloud.reset_stats();
         let (file, seconds, usage) = bench.spooled(&format!("spool-{rows}"), rows).await;
@@ -266,7 +274,7 @@ async fn spool(arguments: &Arguments, rows: &[u64]) {
 /// A whole file by one fresh process, from the first task created to the last.
 async fn drain(arguments: &Arguments, rows: &[u64]) {
     println!("tasks | seconds | tasks/s | CPU µs/task | peak MiB | requests to DynamoDB | to S3");
-    let bench = Bench::start(arguments.latency).await;
+    let bench = Bench::start(arguments).await;
     bench.function("drainer", Duration::from_secs(900), Duration::from_secs(5));
     for &rows in rows {
         let run = format!("drain-{rows}");
@@ -297,7 +305,7 @@ async fn drain(arguments: &Arguments, rows: &[u64]) {
 /// A sibling goes on in the middle of the file: five times, in a fresh process each, one new task at a time.
 async fn resume(arguments: &Arguments, rows: &[u64]) {
     println!("rows in the file | first new task after, ms (five times, sorted)");
-    let bench = Bench::start(arguments.latency).await;
+    let bench = Bench::start(arguments).await;
     for &rows in rows {
         let (file, ..) = bench.spooled(&format!("resume-{rows}"), rows).await;
         // To the middle of it.
@@ -372,7 +380,7 @@ fn cold_start() {
 
 /// The whole way of a large job: one event, a chain of siblings, swept up where the chain ends.
 async fn scale(arguments: &Arguments, rows: u64) {
-    let bench = Bench::start(arguments.latency).await;
+    let bench = Bench::start(arguments).await;
     bench.function("scheduler", arguments.hop, Duration::from_secs(2));
     bench.table.limit(None);
     let started = Instant::now();

@@ -107,7 +107,7 @@ impl Scheduler {
             invocation_id: context.request_id.clone(),
             log_stream_name: context.env_config.log_stream.clone(),
         });
-        let siblings = LambdaSiblings::new(self.clients.lambda.clone(), &context.invoked_function_arn);
+        let siblings = LambdaSiblings::new(self.clients.lambda.clone(), this_function(context));
         let observer = |observation: Observation<'_>| metrics.observe(observation);
         let engine = Engine {
             store: &store,
@@ -135,6 +135,16 @@ impl Scheduler {
             Duration::from_secs(u64::from(config.timeout))
         });
         self.host.monotonic() + left
+    }
+}
+
+/// What a sibling is invoked by: the ARN of this invocation, with its version or alias. `cargo lambda watch` sends the text
+/// `function-arn` instead, and knows functions by their names.
+fn this_function(context: &lambda_runtime::Context) -> &str {
+    if context.invoked_function_arn.starts_with("arn:") {
+        &context.invoked_function_arn
+    } else {
+        &context.env_config.function_name
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) fn start(level: Option<&str>) {
         _ => LevelFilter::INFO,
     };
     let mut targets = Targets::new().with_default(own.min(LevelFilter::WARN));
+    // What the handler answered it would log once more, without type and run.
+    targets = targets.with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
     for name in ["bootstrap", "jobmill_engine", "jobmill_aws", "jobmill_core"] {
         targets = targets.with_target(name, own);
     }

@@ -131,6 +131,8 @@ struct State {
     waiting: VecDeque<(Duration, Unit)>,
     counters: Counters,
     skip_line: Option<u64>,
+    /// The wall clock when units were last asked for, in seconds, as tasks carry it.
+    created_at: String,
     damaged: Option<Stopped>,
     end: Option<End>,
     /// Requests that may still change a table.
@@ -166,6 +168,7 @@ impl State {
             waiting: VecDeque::new(),
             counters: lease.lock.counters,
             skip_line,
+            created_at: String::new(),
             damaged: None,
             end: None,
             in_flight: 0,
@@ -293,11 +296,10 @@ impl State {
         line: &[u8],
     ) -> Result<Task, jobmill_core::Error> {
         let (labourer_id, payload) = payload_of(line)?;
-        let now = work.host.wall_ms();
         Ok(Task {
             task_id: self.ids.at(row),
             labourer_id,
-            created_at: format!("{}.{:03}", now.div_euclid(1000), now.rem_euclid(1000)),
+            created_at: self.created_at.clone(),
             greenfield: work.lane.at(row),
             payload,
         })
@@ -505,6 +507,8 @@ where
         if state.end.is_none() {
             let held = lease_time.saturating_sub(held_since.elapsed(work.host));
             let may_send = held > work.request_time || mutants::is(Mutant::LeaseIgnored);
+            let wall_ms = work.host.wall_ms();
+            state.created_at = format!("{}.{:03}", wall_ms.div_euclid(1000), wall_ms.rem_euclid(1000));
             while may_send && state.end.is_none() {
                 match work.pacer.may_send(now, state.in_flight) {
                     MaySend::Now => {}

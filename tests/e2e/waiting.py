@@ -1,0 +1,15 @@
+"""Waiting for a condition, with a deadline."""
+
+import time
+
+POLL_SECONDS = 0.1
+
+
+def until(what: str, condition, seconds: float = 90):
+    """The first true value of `condition()`; an AssertionError that says `what` if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} seconds: {what}")
+        time.sleep(POLL_SECONDS)
+    return value
