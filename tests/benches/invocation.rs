@@ -167,11 +167,19 @@ impl Bench {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// The next invocation gets a new process.
+    async fn fresh(&self) {
+        self.cloud.kill_all_instances();
+        while self.cloud.instances() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Spools the job and leaves it released, with no task made. Gives its file, the seconds it took, and the usage.
     async fn spooled(&self, run: &str, rows: u64) -> (String, f64, Usage) {
         let time = Duration::from_secs(4) + Duration::from_micros(rows * 4);
         self.function("spooler", time, time / 2);
-        self.cloud.kill_all_instances();
+        self.fresh().await;
         self.table.reset();
         self.table.limit(Some(0));
         let lost = self
@@ -282,7 +290,7 @@ async fn drain(arguments: &Arguments, rows: &[u64]) {
         // Without its lock no row is in doubt: the next one begins as if it had spooled the rows itself.
         let lock = format!("locked_{file}");
         bench.forget(|key| key.ends_with(&lock));
-        bench.cloud.kill_all_instances();
+        bench.fresh().await;
         bench.cloud.reset_stats();
         bench.table.reset();
         bench.table.limit(None);
@@ -323,7 +331,7 @@ async fn resume(arguments: &Arguments, rows: &[u64]) {
         bench.invoke("middle", json!({ "file_name": file })).await;
         let mut times = Vec::new();
         for one in 1..=5 {
-            bench.cloud.kill_all_instances();
+            bench.fresh().await;
             bench.table.mark();
             bench.table.limit(Some(rows / 2 + one));
             let started = Instant::now();

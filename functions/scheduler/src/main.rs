@@ -39,8 +39,9 @@ fn main() -> Result<(), lambda_runtime::Error> {
 fn runtime(memory_mb: usize) -> std::io::Result<Runtime> {
     match memory_mb.div_ceil(MB_OF_A_CORE) {
         0 | 1 => Builder::new_current_thread().enable_all().build(),
+        // The drain itself stays on this thread, its requests go to the others.
         cores => Builder::new_multi_thread()
-            .worker_threads(cores)
+            .worker_threads(cores - 1)
             .enable_all()
             .build(),
     }
