@@ -49,7 +49,7 @@ metrics! {
     ChainsStopped, "Count", "Chains of siblings that reached `max_hops`; the sweep goes on with their files.";
     Sweeps, "Count", "Sweeps that looked at all queue files.";
     OpenFiles, "Count", "Queue files of runs that are not completed, seen by a sweep.";
-    StoppedFiles, "Count", "Runs that wait at a damaged row, seen by a sweep.";
+    StoppedFiles, "Count", "Runs that wait for somebody, at a damaged row or with a lock that can't be read, seen by a sweep.";
     OldestOpenFileSeconds, "Seconds", "How old the oldest open run is, seen by a sweep; 0 if there is none.";
     Errors, "Count", "Invocations that failed, also by `ErrorType`.";
 }

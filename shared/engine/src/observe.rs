@@ -58,9 +58,9 @@ pub enum Observation<'a> {
     ChainStopped,
     /// The sweep has looked at the queue files.
     Swept {
-        /// Files of runs that are neither completed nor stopped.
+        /// Files of runs that are neither completed nor wait for somebody.
         open: u64,
-        /// Runs that wait at a damaged row.
+        /// Runs that wait for somebody: at a damaged row, or with a lock that can't be read.
         stopped: u64,
         /// How old the oldest open one is; zero if there is none.
         oldest: Duration,

@@ -38,7 +38,7 @@ pub enum Outcome {
     Swept {
         /// The names of the files.
         files: Vec<String>,
-        /// Files that stopped at a damaged row and wait for somebody.
+        /// Files that wait for somebody: they stopped at a damaged row, or their lock can't be read.
         stopped: Vec<String>,
         /// Siblings that could not be started; the next sweep tries again.
         failed: Vec<String>,
