@@ -968,9 +968,13 @@ fn no_name_leaves_the_prefix() {
     }
     let longest = "a".repeat(MAX_RUN_ID);
     assert!(check_run_id("run_id", &longest).is_ok());
-    for name in ["%2e", "é", "a b", "․", "a:b", &"a".repeat(MAX_RUN_ID + 1)] {
+    for name in ["%2e", "é", "a b", "․", "a：b", &"a".repeat(MAX_RUN_ID + 1)] {
         assert!(check_run_id("run_id", name).is_err(), "{name:?}");
     }
+    assert!(check_run_id("run_id", "nightly-2022-03-22T18:59:43Z").is_ok());
+    // A run may be called so, its lock may not be taken for a queue file.
+    assert!(check_run_id("run_id", "locked_x").is_ok());
+    assert!(check_file_name("locked_tasks_queue_x.txt").is_err());
     for event in [
         json!({ "file_name": "../x" }),
         json!({ "file_name": ["x"] }),
