@@ -1,7 +1,7 @@
 //! What an invocation costs: the real bootstrap as a process, S3 and Lambda of the local cloud, and a table that
 //! answers after a fixed time, takes everything and keeps only ids.
 //!
-//!     cargo bench --bench invocation -- spool|drain|resume|cold-start|scale [--rows N]... [--latency MS] [--hop S] [--memory MB]
+//!     cargo bench --bench invocation -- spool|drain|resume|cold-start|scale [--rows N]... [--latency MS] [--hop S]
 //!
 //! `spool`, `drain`: rows or tasks a second, CPU of the bootstrap alone, its peak memory, requests to S3.
 //! `resume`: from the invocation of a sibling, in a fresh process, to its first new task.
@@ -62,7 +62,6 @@ struct Arguments {
     rows: Vec<u64>,
     latency: Duration,
     hop: Duration,
-    memory_mb: u32,
 }
 
 impl Arguments {
@@ -72,7 +71,6 @@ impl Arguments {
             rows: Vec::new(),
             latency: Duration::from_millis(5),
             hop: Duration::from_secs(15),
-            memory_mb: 256,
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
@@ -82,7 +80,6 @@ impl Arguments {
                 "--bench" => {}
                 "--rows" => read.rows.push(number()),
                 "--latency" => read.latency = Duration::from_millis(number()),
-                "--memory" => read.memory_mb = number() as u32,
                 "--hop" => read.hop = Duration::from_secs(number()),
                 _ => read.case = word,
             }
@@ -124,7 +121,6 @@ fn job(rows: u64) -> Value {
 struct Bench {
     cloud: LocalCloud,
     table: CountingTable,
-    memory_mb: u32,
 }
 
 impl Bench {
@@ -134,11 +130,7 @@ impl Bench {
             .unwrap();
         cloud.create_bucket(BUCKET);
         let table = CountingTable::start(arguments.latency).unwrap();
-        Self {
-            cloud,
-            table,
-            memory_mb: arguments.memory_mb,
-        }
+        Self { cloud, table }
     }
 
     /// The bootstrap as a function that is given so long.
@@ -150,13 +142,12 @@ impl Bench {
             "task_config": { "labourers": { "worker": { "arn": "arn:aws:lambda:us-east-1:000000000000:function:worker" } } },
             "job_schema_variants": { "default": { "chunkable_attrs": [["section", {}], ["store", {}], ["product", {}]] } },
         });
-        let mut function = FunctionSpec::new(name, bootstrap())
+        let function = FunctionSpec::new(name, bootstrap())
             .env("JOBMILL_CONFIG", config.to_string())
             .env("AWS_ENDPOINT_URL_DYNAMODB", self.table.endpoint())
             .env("AWS_LAMBDA_LOG_LEVEL", "WARN")
             .timeout(timeout)
             .retry_delays([]);
-        function.memory_mb = self.memory_mb;
         self.cloud.register_function(function);
     }
 
@@ -393,7 +384,6 @@ async fn scale(arguments: &Arguments, rows: u64) {
     bench.table.limit(None);
     let started = Instant::now();
     let event = json!({ "job": job(rows), "run_id": "scale", "as_of": "2024-03-06" });
-    // Too large for an asynchronous event in AWS only if the job itself is; this one is small.
     bench.cloud.invoke_event("scheduler", event.to_string()).unwrap();
     let patience = Duration::from_secs(1_800);
     bench.cloud.wait_idle(patience).await.unwrap();

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use tracing::Instrument as _;
 
 use crate::config::ConfigCell;
+use crate::logs;
 use crate::metrics::{Metrics, Properties};
 
 /// The event as text: read by the same rules as every other JSON from outside.
@@ -22,8 +23,6 @@ pub(crate) struct Scheduler {
     pub(crate) clients: Clients,
     pub(crate) config: ConfigCell,
     pub(crate) host: SystemHost,
-    /// Where lines of metrics go.
-    pub(crate) write_metrics: fn(&str),
 }
 
 /// Why an invocation failed. Lambda reports it as `errorType` and `errorMessage`.
@@ -72,7 +71,7 @@ impl Scheduler {
                 function_name: context.env_config.function_name.clone(),
                 request_id: context.request_id.clone(),
             };
-            let metrics = Metrics::new(properties, &clock, &self.write_metrics);
+            let metrics = Metrics::new(properties, &clock, &logs::line);
             let answer = self.answer(&payload, &context, &metrics).await;
             metrics.finish(answer.as_ref().map_err(|failure| failure.0.error_type()));
             match &answer {

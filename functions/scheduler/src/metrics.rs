@@ -9,7 +9,7 @@ use jobmill_engine::{Observation, Outcome};
 use serde_json::{Map, Value, json};
 
 /// The namespace in CloudWatch.
-pub(crate) const NAMESPACE: &str = "Jobmill";
+const NAMESPACE: &str = "Jobmill";
 /// The dimension that all metrics have: the name of the function.
 const FUNCTION: &str = "FunctionName";
 /// The second dimension of [`Metric::Errors`].
@@ -55,7 +55,6 @@ metrics! {
 }
 
 /// What is known of the invocation beside numbers: properties of each line, to search logs by.
-#[derive(Debug, Clone, Default)]
 pub(crate) struct Properties {
     pub(crate) function_name: String,
     pub(crate) request_id: String,

@@ -104,23 +104,14 @@ impl DynamoTasks {
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| unbuildable(OPERATION, &error))?;
-        let request = self
+        let answer = self
             .clients
             .once
             .batch_execute_statement()
-            .set_statements(Some(statements));
-        // A task of its own: serializing and signing is most of what a request costs, and goes to another core if there
-        // is one.
-        let answer = match tokio::spawn(request.send()).await {
-            Ok(answer) => answer.map_err(|error| port_error(OPERATION, error))?,
-            Err(lost) => {
-                let message = format!("the request ended early: {lost}");
-                return Err(PortError::Unknown {
-                    operation: OPERATION,
-                    message,
-                });
-            }
-        };
+            .set_statements(Some(statements))
+            .send()
+            .await
+            .map_err(|error| port_error(OPERATION, error))?;
         let mut answers = answer.responses.unwrap_or_default().into_iter();
         // A refusal that is not about the task refuses the whole: what was created beside it is found there next time.
         tasks.iter().map(|_| judge_statement(answers.next())).collect()
