@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jobmill_core::config::Config;
-use jobmill_core::event::{self, JobRequest, Request};
+use jobmill_core::job::event::{self, JobRequest, Request};
+use jobmill_core::job::period::AsOf;
 use jobmill_core::json::{self, MAX_TEXT_BYTES};
-use jobmill_core::period::AsOf;
 use jobmill_core::{Error, ErrorKind};
 use serde_json::Value;
 

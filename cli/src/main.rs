@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use jobmill_core::period::AsOf;
+use jobmill_core::job::period::AsOf;
 
 use crate::commands::{Command, check, plan, run};
 use crate::failure::Failure;

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use jobmill_core::config::{Config, DEFAULT_SCHEMA};
-use jobmill_core::event::{self, Request};
-use jobmill_core::job::{Job, function_name};
-use jobmill_core::schema::MAX_ATTRIBUTES;
+use jobmill_core::job::event::{self, Request};
+use jobmill_core::job::fields::{Job, function_name};
+use jobmill_core::job::schema::MAX_ATTRIBUTES;
 use serde_json::{Map, Value, json};
 
 /// The smallest configuration for that event, as text to be saved, and whether it was made from the job.

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jobmill_core::task::{Greenfield, TaskIds};
+use jobmill_core::task::greenfield::Greenfield;
+
+use jobmill_core::task::identity::TaskIds;
 use jobmill_local::{LocalCloud, LocalCloudOptions, TaskTables};
 use serde_json::Value;
 

@@ -10,10 +10,10 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use jobmill_core::config::Config;
-use jobmill_core::event::{self, JobRequest, Request};
-use jobmill_core::period::AsOf;
-use jobmill_core::plan::Plan;
-use jobmill_core::task::payload_of;
+use jobmill_core::job::event::{self, JobRequest, Request};
+use jobmill_core::job::period::AsOf;
+use jobmill_core::job::plan::Plan;
+use jobmill_core::task::row::payload_of;
 use serde_json::{Map, Value, json};
 
 fn main() {

@@ -22,7 +22,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use jobmill_core::task::TaskIds;
+use jobmill_core::task::identity::TaskIds;
 use jobmill_local::{CountingTable, Effect, FunctionSpec, LocalCloud, LocalCloudOptions, Rule, Service};
 use serde_json::{Map, Value, json};
 

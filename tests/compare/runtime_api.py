@@ -7,6 +7,7 @@ import contextlib
 import http.server
 import json
 import queue
+import sys
 import threading
 import time
 import uuid
@@ -31,6 +32,11 @@ class RuntimeApi(http.server.ThreadingHTTPServer):
     def __exit__(self, *_):
         self.shutdown()
         self.server_close()
+
+    def handle_error(self, request, client_address):
+        # The sandbox is killed when it has answered.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def address(self):

@@ -18,13 +18,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use jobmill_core::task::{Greenfield, Task};
-use jobmill_engine::ports::{
-    Created, ETag, InDoubt, MetaRow, Metadata, ObjectStore, PortError, PortResult, PutIf, Siblings,
-    TaskTable, WriteCapacity,
-};
+use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::item::Task;
+use jobmill_engine::ports::{ETag, Metadata, ObjectStore, PortError, PortResult, PutIf};
+use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 
-use crate::memory::Place;
+use jobmill_memory::Place;
 
 /// As many as race for one thing.
 const RACERS: usize = 16;
@@ -651,11 +650,6 @@ pub async fn task_table_except<T: TaskTable, P: TaskProbe>(
         meta_rows,
     );
     checks.finish();
-}
-
-/// That [`TaskTable::write_capacity`] tells what the table was made with.
-pub async fn write_capacity<T: TaskTable>(table: &T, expected: WriteCapacity) {
-    assert_eq!(table.write_capacity().await, Ok(expected));
 }
 
 struct Tasks<'a, T, P> {

@@ -1,8 +1,5 @@
-//! What the tests share: the ports in memory on virtual time, a network that fails between them, the simulation that
-//! crashes the engine on both, and the suite that every implementation of a port passes.
+//! What the tests share: the suite that every implementation of a port passes, and a local cloud with the real binary
+//! in it.
 
 pub mod conformance;
-pub mod faulty;
-pub mod memory;
-pub mod simulation;
 pub mod world;

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use jobmill_core::task::{Greenfield, TaskIds};
+use jobmill_core::task::greenfield::Greenfield;
+
+use jobmill_core::task::identity::TaskIds;
 use jobmill_local::{
     FunctionSpec, InvocationOutcome, InvocationRecord, LocalCloud, LocalCloudOptions, TaskTables,
 };

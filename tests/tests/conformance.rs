@@ -18,19 +18,19 @@ use jobmill_aws::{
     ClientOptions, Clients, ConfigLocation, ConfigSourceError, DynamoTasks, LambdaSiblings, MetaContext,
     REQUEST_TIME, RetryKeys, S3Store, fetch_config,
 };
-use jobmill_core::config::{FieldNames, Tables, TaskWrites};
-use jobmill_core::task::{Greenfield, Task};
-use jobmill_engine::ports::{
-    Created, ETag, InDoubt, MetaRow, Metadata, ObjectStore, PortError, PutIf, Siblings, TaskTable,
-    WriteCapacity,
-};
+use jobmill_core::config::TaskWrites;
+use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::item::Task;
+use jobmill_core::task::tables::{FieldNames, Tables};
+use jobmill_engine::ports::{ETag, Metadata, ObjectStore, PortError, PutIf};
+use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 use jobmill_local::{
     Effect, FunctionSpec, InvocationKind, InvocationRecord, LocalCloud, LocalCloudOptions, Rule, Service,
     TaskTables,
 };
+use jobmill_memory::faulty::{Chance, Faulty};
+use jobmill_memory::{Item, MemorySiblings, MemoryStore, MemoryTasks, Place, VirtualClock};
 use jobmill_tests::conformance::{self, Duplicates, TaskProbe};
-use jobmill_tests::faulty::{Chance, Faulty};
-use jobmill_tests::memory::{Item, MemorySiblings, MemoryStore, MemoryTasks, Place, VirtualClock};
 
 // -------------------------------------------------------------------------------------------------------- memory
 
@@ -93,9 +93,6 @@ fn memory_tasks_conform() {
     let probe = MemoryProbe(tasks.clone());
     clock
         .run(conformance::task_table(&tasks, &probe, "run", Duplicates::Kept))
-        .unwrap();
-    clock
-        .run(conformance::write_capacity(&tasks, WriteCapacity::OnDemand))
         .unwrap();
     tasks.with(|tables, _| assert!(tables.created.values().all(|times| *times == 1)));
 }
@@ -315,10 +312,6 @@ async fn dynamo_tasks_conform(writes: TaskWrites, tables: TaskTables, names: Tab
         TaskWrites::Overwrite => Duplicates::Replaced,
     };
     conformance::task_table(&tasks, &probe, "run", duplicates).await;
-    let capacity = tables
-        .provisioned_writes
-        .map_or(WriteCapacity::OnDemand, WriteCapacity::Provisioned);
-    conformance::write_capacity(&tasks, capacity).await;
     if names.meta.is_some() {
         assert_eq!(
             cloud.scan_table(&tables.meta).unwrap().len(),
@@ -395,7 +388,6 @@ async fn dynamo_tasks_refuse_a_table_that_is_not_there() {
             .await
             .unwrap_err(),
     );
-    refused(tasks.write_capacity().await.unwrap_err());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
     missing_docs
 )]
 
-use jobmill_core::estimate::{Estimate, Load};
+use jobmill_core::job::estimate::{Estimate, Load};
 
 const PERFORMANCE: &str = include_str!("../../docs/performance.md");
 

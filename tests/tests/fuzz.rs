@@ -17,15 +17,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use jobmill_core::config::Config;
-use jobmill_core::estimate::{Estimate, Load};
-use jobmill_core::event::{self, MAX_RUN_ID, Request, check_file_name, check_run_id};
+use jobmill_core::job::estimate::{Estimate, Load};
+use jobmill_core::job::event::{self, MAX_RUN_ID, Request, check_file_name, check_run_id};
+use jobmill_core::job::period::{self, AsOf};
+use jobmill_core::job::plan::Plan;
 use jobmill_core::json::{self, MAX_DEPTH, MAX_TEXT_BYTES};
-use jobmill_core::lock::{Counters, Cursor, LOCK_PREFIX, Lock, Receipt};
-use jobmill_core::period::{self, AsOf};
-use jobmill_core::plan::Plan;
-use jobmill_core::task::{Greenfield, MAX_ITEM_BYTES, item_bytes, payload_of};
+use jobmill_core::queue::lock::{Counters, Cursor, Lock};
+use jobmill_core::queue::names::LOCK_PREFIX;
+use jobmill_core::queue::receipt::Receipt;
+use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::item::{MAX_ITEM_BYTES, item_bytes};
+use jobmill_core::task::row::payload_of;
 use jobmill_core::{Error, ErrorKind};
-use jobmill_tests::memory::Dice;
+use jobmill_memory::Dice;
 use serde_json::{Map, Value, json};
 
 /// One input may take so long, on a busy machine and without optimisation.
@@ -286,7 +290,7 @@ fn read_period(input: &[u8]) {
     if let Some(as_of) = AsOf::parse(&text) {
         assert_eq!(AsOf::parse(&as_of.to_text()), Some(as_of));
     }
-    let utc = jobmill_core::schema::Schema::empty("x").timezone;
+    let utc = jobmill_core::job::schema::Schema::empty("x").timezone;
     let today = AsOf::parse("2024-03-06").unwrap().date_in(&utc);
     match period::expand(&json!(text), today) {
         Ok(dates) => {

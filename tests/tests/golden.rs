@@ -8,9 +8,9 @@
 )]
 
 use jobmill_core::config::Config;
-use jobmill_core::event::{self, Request};
-use jobmill_core::period::AsOf;
-use jobmill_core::plan::Plan;
+use jobmill_core::job::event::{self, Request};
+use jobmill_core::job::period::AsOf;
+use jobmill_core::job::plan::Plan;
 use serde_json::Value;
 
 /// Rows, or the type of the error.

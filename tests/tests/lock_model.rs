@@ -12,13 +12,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use jobmill_core::ErrorKind;
 use jobmill_core::config::Config;
-use jobmill_core::lock::{Counters, Cursor, LEASE_MARGIN, Lock, MAX_LOCK_BYTES, NewLock};
-use jobmill_core::task::{Greenfield, Lane};
-use jobmill_core::{ErrorKind, event};
+use jobmill_core::job::event;
+use jobmill_core::queue::lock::{Counters, Cursor, LEASE_MARGIN, Lock, MAX_LOCK_BYTES, NewLock};
+use jobmill_core::task::greenfield::{Greenfield, GreenfieldRange};
+use jobmill_engine::EngineError;
+use jobmill_engine::Limits;
 use jobmill_engine::ports::{ETag, Metadata, PutIf};
-use jobmill_engine::{Context, Engine, EngineError, Observation, Outcome};
-use jobmill_tests::memory::{Bucket, MemorySiblings, MemoryStore, MemoryTasks, VirtualClock, VirtualHost};
+use jobmill_engine::schedule::{Context, Engine, Observation, Outcome};
+use jobmill_memory::{Bucket, MemorySiblings, MemoryStore, MemoryTasks, VirtualClock, VirtualHost};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -40,7 +43,7 @@ fn new_lock(holder: &str, claimed: u64) -> Lock {
         fingerprint: "digest".to_owned(),
         as_of: None,
         rows: ROWS,
-        lane: Lane {
+        lane: GreenfieldRange {
             first: Greenfield::from_millis(2_000_000),
             step: Greenfield::from_millis(500),
         },
@@ -369,6 +372,7 @@ fn invoke(
         siblings: &MemorySiblings::default(),
         host: &host,
         config: &config(),
+        limits: Limits::default(),
         request_time: Duration::from_secs(6),
         observer: &|_: Observation<'_>| {},
     };

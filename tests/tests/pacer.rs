@@ -13,7 +13,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
-use jobmill_core::pacer::{MAX_LIMIT, Pacer, Send};
+use jobmill_core::task::pacer::{MAX_LIMIT, Pacer, Send};
 use serde_json::Value;
 
 const BATCH: u64 = 25;
@@ -92,7 +92,7 @@ fn run(scenario: &Value) -> (Seen, f64) {
     let settled = scenario["settled_after_s"].as_f64().unwrap();
     let latency = Duration::from_secs_f64(scenario["latency_ms"].as_f64().unwrap() / 1000.0);
     let mut table = Table::of(scenario);
-    let mut pacer = Pacer::new(scenario["provisioned"].as_u64(), MAX_LIMIT, Duration::ZERO);
+    let mut pacer = Pacer::new(MAX_LIMIT, Duration::ZERO);
     let mut seen = Seen {
         tasks: 0,
         requests: 0,

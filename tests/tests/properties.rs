@@ -11,12 +11,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use jobmill_core::config::{Config, FieldNames};
-use jobmill_core::event::{self, Request};
+use jobmill_core::config::Config;
+
+use jobmill_core::job::event::{self, Request};
+use jobmill_core::job::period::AsOf;
+use jobmill_core::job::plan::Plan;
 use jobmill_core::json;
-use jobmill_core::period::AsOf;
-use jobmill_core::plan::Plan;
-use jobmill_core::task::{Greenfield, Lane, TaskIds, item_bytes, payload_of};
+use jobmill_core::task::greenfield::{Greenfield, GreenfieldRange};
+use jobmill_core::task::identity::TaskIds;
+use jobmill_core::task::item::item_bytes;
+use jobmill_core::task::row::payload_of;
+use jobmill_core::task::tables::FieldNames;
 use jobmill_core::{Error, ErrorKind};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -745,7 +750,7 @@ proptest! {
     ) {
         let now = Greenfield::from_nanos(now);
         let base = base.map(Greenfield::from_nanos);
-        let lane = Lane::behind(base, Greenfield::from_nanos(step), now, rows);
+        let lane = GreenfieldRange::behind(base, Greenfield::from_nanos(step), now, rows);
         let looked_at: Vec<u64> = [0, 1, 2, rows / 3, rows / 2, rows.saturating_sub(2), rows - 1].into_iter().filter(|row| *row < rows).collect();
         for row in looked_at {
             prop_assert!(lane.at(row) <= now);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use jobmill_core::config::{Config, TaskWrites};
-use jobmill_core::schema::Schema;
+use jobmill_core::job::schema::Schema;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;

@@ -6,11 +6,11 @@ mod tree;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
-use jobmill_core::chunk::Chunks;
 use jobmill_core::config::Config;
-use jobmill_core::estimate::{Estimate, Load};
-use jobmill_core::period::AsOf;
-use jobmill_core::plan::{Plan, today};
+use jobmill_core::job::chunk::Chunks;
+use jobmill_core::job::estimate::{Estimate, Load};
+use jobmill_core::job::period::AsOf;
+use jobmill_core::job::plan::{Plan, today};
 
 use crate::Surroundings;
 use crate::failure::Failure;

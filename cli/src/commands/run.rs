@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use jobmill_core::config::Config;
-use jobmill_core::event::check_run_id;
-use jobmill_core::job::Job;
-use jobmill_core::plan::Plan;
+use jobmill_core::job::event::check_run_id;
+use jobmill_core::job::fields::Job;
+use jobmill_core::job::plan::Plan;
 
 use self::progress::Bar;
 use super::plan::nothing_to_do;

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use jobmill_aws::{Clients, DynamoTasks, LambdaSiblings, MetaContext, REQUEST_TIME, S3Store, SystemHost};
 use jobmill_core::config::Config;
-use jobmill_core::{Error, event, json};
-use jobmill_engine::ports::{Host as _, PortError};
-use jobmill_engine::{Context, Engine, EngineError, Observation, Outcome};
+use jobmill_core::job::event;
+use jobmill_core::{Error, json};
+use jobmill_engine::EngineError;
+use jobmill_engine::Limits;
+use jobmill_engine::ports::{Clock as _, PortError};
+use jobmill_engine::schedule::{Context, Engine, Observation, Outcome};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde_json::value::RawValue;
 use tracing::Instrument as _;
@@ -114,6 +117,7 @@ impl Scheduler {
             siblings: &siblings,
             host: &self.host,
             config,
+            limits: Limits::default(),
             request_time: REQUEST_TIME,
             observer: &observer,
         };

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jobmill_engine::{Observation, Outcome};
+use jobmill_engine::schedule::{Observation, Outcome};
 use serde_json::{Map, Value, json};
 
 /// The namespace in CloudWatch.

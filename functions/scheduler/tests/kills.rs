@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use jobmill_core::task::TaskIds;
+use jobmill_core::task::identity::TaskIds;
 use jobmill_local::{Effect, FunctionSpec, InvocationOutcome, Rule, Service, WriteRate};
-use jobmill_tests::memory::Dice;
+use jobmill_memory::Dice;
 use jobmill_tests::world::{BUCKET, FUNCTION, PREFIX, World, config, flat_job};
 use serde_json::{Value, json};
 
@@ -533,7 +533,7 @@ async fn a_lock_of_another_make_is_refused_and_left_alone() {
         let event = json!({ "file_name": format!("tasks_queue_{at}.txt") });
         let (kind, sentence) = world.invoke(&event).await.unwrap_err();
         println!("{at}: {kind}: {sentence}");
-        if jobmill_core::lock::Lock::parse("x", lock.as_bytes()).is_err() {
+        if jobmill_core::queue::lock::Lock::parse("x", lock.as_bytes()).is_err() {
             assert_eq!(kind, "DamagedQueue", "{sentence}");
             let key = format!("{PREFIX}/locked_tasks_queue_{at}.txt");
             assert_eq!(world.cloud.object(BUCKET, &key).unwrap().body, lock.as_bytes());

@@ -1,8 +1,8 @@
-//! The real machine as a [`Host`]: the one place besides the composition roots that reads a clock or rolls dice.
+//! The real machine as [`Clock`] and [`Random`]: the one place besides the composition roots that reads a clock or rolls dice.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jobmill_engine::ports::Host;
+use jobmill_engine::ports::{Clock, Random};
 use uuid::Uuid;
 
 /// The machine that this process runs on. Sleeps by tokio's timer.
@@ -27,7 +27,7 @@ impl Default for SystemHost {
     }
 }
 
-impl Host for SystemHost {
+impl Clock for SystemHost {
     #[allow(clippy::disallowed_methods, reason = "this is the clock port")]
     fn wall_ms(&self) -> i64 {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -42,7 +42,9 @@ impl Host for SystemHost {
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
+}
 
+impl Random for SystemHost {
     /// A version 4 UUID has 122 random bits; the second one fills the places of the first one's six fixed bits.
     #[allow(clippy::disallowed_methods, reason = "this is the randomness port")]
     fn random(&self) -> u128 {

@@ -2,7 +2,8 @@
 
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use jobmill_engine::ports::{PortResult, Siblings};
+use jobmill_engine::ports::PortResult;
+use jobmill_engine::schedule::ports::Siblings;
 
 use crate::error::port_error;
 

@@ -11,14 +11,15 @@ use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, BatchStatementError, BatchStatementErrorCodeEnum, BatchStatementRequest,
-    BatchStatementResponse, BillingMode, CancellationReason, ConditionCheck, Put, PutRequest,
-    TableDescription, TransactWriteItem, WriteRequest,
+    BatchStatementResponse, CancellationReason, ConditionCheck, Put, PutRequest, TransactWriteItem,
+    WriteRequest,
 };
-use jobmill_core::config::{FieldNames, Tables, TaskWrites};
-use jobmill_core::task::{Greenfield, Task};
-use jobmill_engine::ports::{
-    Created, Host, InDoubt, MetaRow, PortError, PortResult, TaskTable, WriteCapacity,
-};
+use jobmill_core::config::TaskWrites;
+use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::item::Task;
+use jobmill_core::task::tables::{FieldNames, Tables};
+use jobmill_engine::ports::{Clock, PortError, PortResult};
+use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, TaskTable};
 
 use crate::clients::DynamoClients;
 use crate::error::{is_throttling, port_error, refused};
@@ -265,22 +266,6 @@ impl TaskTable for DynamoTasks {
         }
     }
 
-    async fn write_capacity(&self) -> PortResult<WriteCapacity> {
-        const OPERATION: &str = "dynamodb:DescribeTable";
-        let answer = self
-            .clients
-            .retrying
-            .describe_table()
-            .table_name(&self.tables.tasks)
-            .send()
-            .await
-            .map_err(|error| port_error(OPERATION, error))?;
-        let table = answer
-            .table
-            .ok_or_else(|| refused(OPERATION, "MissingTable", "the answer describes no table"))?;
-        Ok(capacity(&table, &self.tables.index_greenfield))
-    }
-
     async fn record_meta(&self, rows: &[MetaRow]) -> PortResult<()> {
         const OPERATION: &str = "dynamodb:BatchWriteItem";
         let Some((table, context)) = &self.meta else {
@@ -440,50 +425,12 @@ fn judge_cancellation(reasons: &[CancellationReason], message: &str) -> PortResu
     }
 }
 
-/// The lowest write capacity among the table and its greenfield index. A table billed by request may still have a
-/// maximum, which counts as its capacity.
-fn capacity(table: &TableDescription, index_greenfield: &str) -> WriteCapacity {
-    let index = table
-        .global_secondary_indexes()
-        .iter()
-        .find(|index| index.index_name() == Some(index_greenfield));
-    let by_request = table
-        .billing_mode_summary()
-        .and_then(|summary| summary.billing_mode());
-    let figures = if by_request == Some(&BillingMode::PayPerRequest) {
-        [
-            table
-                .on_demand_throughput()
-                .and_then(|maximum| maximum.max_write_request_units()),
-            index.and_then(|index| index.on_demand_throughput()?.max_write_request_units()),
-        ]
-    } else {
-        [
-            table
-                .provisioned_throughput()
-                .and_then(|provisioned| provisioned.write_capacity_units()),
-            index.and_then(|index| index.provisioned_throughput()?.write_capacity_units()),
-        ]
-    };
-    // 0 (no provision) and -1 (no maximum) are no figures.
-    let positive = |figure: i64| u64::try_from(figure).ok().filter(|figure| *figure > 0);
-    match figures.into_iter().flatten().filter_map(positive).min() {
-        Some(lowest) => WriteCapacity::Provisioned(lowest),
-        None => WriteCapacity::OnDemand,
-    }
-}
-
 fn unbuildable(operation: &'static str, error: &BuildError) -> PortError {
     refused(operation, "ConstructionFailure", error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::{
-        BillingModeSummary, GlobalSecondaryIndexDescription, OnDemandThroughput,
-        ProvisionedThroughputDescription,
-    };
-
     use super::*;
 
     #[test]
@@ -600,52 +547,5 @@ mod tests {
             judge_cancellation(&[], "cancelled"),
             Err(PortError::Unknown { .. })
         ));
-    }
-
-    fn table(mode: BillingMode, units: i64, index_units: i64) -> TableDescription {
-        let provisioned = |units| {
-            ProvisionedThroughputDescription::builder()
-                .write_capacity_units(units)
-                .build()
-        };
-        let maximum = |units| {
-            OnDemandThroughput::builder()
-                .max_write_request_units(units)
-                .build()
-        };
-        let index = |name: &str, units| {
-            GlobalSecondaryIndexDescription::builder()
-                .index_name(name)
-                .provisioned_throughput(provisioned(units))
-                .on_demand_throughput(maximum(units))
-                .build()
-        };
-        TableDescription::builder()
-            .billing_mode_summary(BillingModeSummary::builder().billing_mode(mode).build())
-            .provisioned_throughput(provisioned(units))
-            .on_demand_throughput(maximum(units))
-            .global_secondary_indexes(index("another", 1))
-            .global_secondary_indexes(index("greenfield", index_units))
-            .build()
-    }
-
-    #[test]
-    fn capacity_is_that_of_the_narrowest() {
-        assert_eq!(
-            capacity(&table(BillingMode::Provisioned, 40, 20), "greenfield"),
-            WriteCapacity::Provisioned(20)
-        );
-        assert_eq!(
-            capacity(&table(BillingMode::Provisioned, 10, 20), "greenfield"),
-            WriteCapacity::Provisioned(10)
-        );
-        assert_eq!(
-            capacity(&table(BillingMode::PayPerRequest, -1, 0), "greenfield"),
-            WriteCapacity::OnDemand
-        );
-        assert_eq!(
-            capacity(&table(BillingMode::PayPerRequest, -1, 7), "greenfield"),
-            WriteCapacity::Provisioned(7)
-        );
     }
 }

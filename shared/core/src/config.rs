@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind, excerpt, shorten};
+use crate::job::schema::{Schema, Schemas};
 use crate::json;
-use crate::schema::{Schema, Schemas};
+use crate::queue::names::{self, Keys};
+use crate::task::tables::{FieldNames, Tables};
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -48,66 +50,6 @@ pub enum TaskWrites {
     Insert,
     /// `overwrite`: for endpoints without PartiQL; a late request may reset a task.
     Overwrite,
-}
-
-/// Names of tables, index and attributes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tables {
-    /// `table_name`, default `sosw_tasks`.
-    pub tasks: String,
-    /// `index_greenfield`, default `sosw_tasks_greenfield`.
-    pub index_greenfield: String,
-    /// `sosw_closed_tasks_table`, default `sosw_closed_tasks`.
-    pub closed: String,
-    /// `sosw_retry_tasks_table`, default `sosw_retry_tasks`.
-    pub retry: String,
-    /// `meta_handler_config`, if `write_meta_to_ddb` is on: the meta table, default `sosw_tasks_meta`.
-    pub meta: Option<String>,
-    /// `field_names`: how the attributes of a task are called.
-    pub fields: FieldNames,
-}
-
-/// How the attributes of a task are called in the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldNames {
-    /// The id of the task, the table's key.
-    pub task_id: String,
-    /// The worker.
-    pub labourer_id: String,
-    /// When it was created.
-    pub created_at: String,
-    /// Its place in the queue.
-    pub greenfield: String,
-    /// How often it was tried.
-    pub attempts: String,
-    /// What the worker gets.
-    pub payload: String,
-}
-
-impl Default for FieldNames {
-    fn default() -> Self {
-        Self {
-            task_id: "task_id".to_owned(),
-            labourer_id: "labourer_id".to_owned(),
-            created_at: "created_at".to_owned(),
-            greenfield: "greenfield".to_owned(),
-            attempts: "attempts".to_owned(),
-            payload: "payload".to_owned(),
-        }
-    }
-}
-
-impl Default for Tables {
-    fn default() -> Self {
-        Self {
-            tasks: "sosw_tasks".to_owned(),
-            index_greenfield: "sosw_tasks_greenfield".to_owned(),
-            closed: "sosw_closed_tasks".to_owned(),
-            retry: "sosw_retry_tasks".to_owned(),
-            meta: None,
-            fields: FieldNames::default(),
-        }
-    }
 }
 
 const TOP: [&str; 13] = [
@@ -279,11 +221,12 @@ impl Config {
 
     /// The key of an object below the prefix.
     pub fn key(&self, name: &str) -> String {
-        if self.s3_prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}/{name}", self.s3_prefix)
-        }
+        names::key(&self.s3_prefix, name)
+    }
+
+    /// The keys of the run with that queue file.
+    pub fn keys(&self, file_name: String) -> Keys {
+        Keys::new(&self.s3_prefix, file_name)
     }
 
     /// The name of the queue file of a run: `tasks_queue_{run id}.txt`.
@@ -524,7 +467,7 @@ impl Reader {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
             && !text.contains("..")
-            && !text.starts_with(crate::lock::LOCK_PREFIX)
+            && !text.starts_with(crate::queue::names::LOCK_PREFIX)
             && text.len() <= 100;
         match text.rsplit_once('.') {
             Some((stem, extension)) if legal && !stem.is_empty() && !extension.is_empty() => {
@@ -572,7 +515,7 @@ impl Reader {
         let mut labourers = BTreeMap::new();
         for (name, settings) in self.object("task_config.labourers", value).into_iter().flatten() {
             let field = format!("task_config.labourers.{}", shorten(name));
-            if crate::job::function_name(name) != Some(name) {
+            if crate::job::fields::function_name(name) != Some(name) {
                 self.warnings.push(format!(
                     "`{field}` is no name of a Lambda function (letters, digits and _ = , . @ -), so that no job can \
                      name it: write the name here, and an ARN into `arn`"

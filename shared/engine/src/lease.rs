@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use jobmill_core::lock::{Cursor, Lock, MAX_LOCK_BYTES, Stopped};
+use jobmill_core::queue::lock::{Cursor, Lock, MAX_LOCK_BYTES, Stopped};
 
 use crate::error::EngineError;
 use crate::mutants::{self, Mutant};
-use crate::ports::{ETag, Host, Metadata, ObjectStore, PortError, PutIf};
+use crate::ports::{Clock, ETag, Metadata, ObjectStore, PortError, PutIf, Random};
 
 /// How often a write or read that got no definite answer is tried.
 pub(crate) const ATTEMPTS: u32 = 5;
@@ -20,7 +20,7 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    pub(crate) fn now(host: &impl Host) -> Self {
+    pub(crate) fn now(host: &(impl Clock + Random)) -> Self {
         Self {
             wall_ms: host.wall_ms(),
             monotonic: host.monotonic(),
@@ -28,7 +28,7 @@ impl Moment {
     }
 
     /// The time since: a sandbox that was frozen may have missed some of it on one clock.
-    pub(crate) fn elapsed(self, host: &impl Host) -> Duration {
+    pub(crate) fn elapsed(self, host: &(impl Clock + Random)) -> Duration {
         let wall = u64::try_from(host.wall_ms().saturating_sub(self.wall_ms)).unwrap_or(0);
         host.monotonic()
             .saturating_sub(self.monotonic)
@@ -68,7 +68,7 @@ pub(crate) fn lock_metadata() -> Metadata {
 }
 
 /// Waits longer each time before something is tried again.
-pub(crate) async fn pause(host: &impl Host, attempt: u32) {
+pub(crate) async fn pause(host: &(impl Clock + Random), attempt: u32) {
     let longest = 100_u64 << attempt.min(5);
     // 128 random bits, of which ten or so are used: between half and the whole.
     let jitter = u64::try_from(host.random() % u128::from(longest / 2 + 1)).unwrap_or(0);
@@ -76,7 +76,7 @@ pub(crate) async fn pause(host: &impl Host, attempt: u32) {
 }
 
 /// Whether to try again, and the pause before it.
-pub(crate) async fn again(host: &impl Host, error: &PortError, attempt: u32) -> bool {
+pub(crate) async fn again(host: &(impl Clock + Random), error: &PortError, attempt: u32) -> bool {
     let worth = matches!(
         error,
         PortError::Unknown { .. } | PortError::Throttled { .. } | PortError::Conflict { .. }
@@ -91,7 +91,7 @@ pub(crate) async fn again(host: &impl Host, error: &PortError, attempt: u32) -> 
 /// Reads the lock at `key`.
 pub(crate) async fn find(
     store: &impl ObjectStore,
-    host: &impl Host,
+    host: &(impl Clock + Random),
     key: &str,
 ) -> Result<Option<Found>, EngineError> {
     let mut attempt = 0;
@@ -120,7 +120,7 @@ impl Lease {
     /// Creates the lock. `None`: one is there already, and it is not ours.
     pub(crate) async fn create(
         store: &impl ObjectStore,
-        host: &impl Host,
+        host: &(impl Clock + Random),
         key: &str,
         lock: Lock,
     ) -> Result<Option<Self>, EngineError> {
@@ -130,7 +130,7 @@ impl Lease {
     /// Takes over a lock that is free. `None`: somebody was faster.
     pub(crate) async fn take_over(
         store: &impl ObjectStore,
-        host: &impl Host,
+        host: &(impl Clock + Random),
         key: &str,
         lock: Lock,
         seen: ETag,
@@ -140,7 +140,7 @@ impl Lease {
 
     async fn acquire(
         store: &impl ObjectStore,
-        host: &impl Host,
+        host: &(impl Clock + Random),
         key: &str,
         lock: Lock,
         condition: PutIf,
@@ -221,7 +221,7 @@ impl Lease {
     }
 
     /// Whether the lease has run out by our own clock.
-    fn has_run_out(&self, host: &impl Host) -> bool {
+    fn has_run_out(&self, host: &(impl Clock + Random)) -> bool {
         self.since.elapsed(host) >= Duration::from_secs(u64::from(self.lock.lease_seconds))
             && !mutants::is(Mutant::LeaseRevived)
             && !mutants::is(Mutant::NoEpochCheck)
@@ -238,7 +238,7 @@ impl Lease {
     pub(crate) async fn write(
         &mut self,
         store: &impl ObjectStore,
-        host: &impl Host,
+        host: &(impl Clock + Random),
         next: Lock,
     ) -> Result<Written, EngineError> {
         let mut next = next;
@@ -310,10 +310,10 @@ impl Lease {
     pub(crate) async fn release(
         &mut self,
         store: &impl ObjectStore,
-        host: &impl Host,
+        host: &(impl Clock + Random),
         cursor: Cursor,
         sent: u64,
-        counters: jobmill_core::lock::Counters,
+        counters: jobmill_core::queue::lock::Counters,
         stopped: Option<Stopped>,
     ) -> Result<Written, EngineError> {
         let mut next = self.lock.released(cursor, sent, counters, stopped);

@@ -1,16 +1,12 @@
 //! Deliberately broken variants of the engine, for the simulation to find: a check that never failed proves nothing.
-//! Without the feature `mutants` all of this is constant and compiles to nothing.
+//!
+//! They exist only where everything is compiled with `--cfg jobmill_mutants`, which no build that ships or that other
+//! tests use does. Without it all of this is constant and compiles to nothing.
 
 #![cfg_attr(
-    not(feature = "mutants"),
-    allow(
-        unreachable_pub,
-        reason = "it is public for the tests, which have the feature"
-    )
+    not(jobmill_mutants),
+    allow(unreachable_pub, reason = "it is public for the tests of the broken variants")
 )]
-
-use crate::drain::{BATCH, FIRST_WINDOW, LAST_WINDOW};
-use crate::spool::PART_BYTES;
 
 /// What a variant does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +39,7 @@ pub enum Mutant {
     LeaseRevived,
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(jobmill_mutants)]
 impl Mutant {
     /// All there are.
     pub const ALL: [Self; 13] = [
@@ -63,72 +59,33 @@ impl Mutant {
     ];
 }
 
-/// How much is done at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
-    /// Tasks a request.
-    pub batch: usize,
-    /// The claim goes so far ahead at least, in rows.
-    pub first_window: u64,
-    /// The claim goes so far ahead at most, in rows.
-    pub last_window: u64,
-    /// A queue file up to this size is one put, a larger one goes up in parts of this size; bytes.
-    pub part: usize,
-}
-
-impl Default for Sizes {
-    fn default() -> Self {
-        Self {
-            batch: BATCH,
-            first_window: FIRST_WINDOW,
-            last_window: LAST_WINDOW,
-            part: PART_BYTES,
-        }
-    }
-}
-
-#[cfg(feature = "mutants")]
+#[cfg(jobmill_mutants)]
 mod chosen {
     use std::cell::Cell;
 
-    use super::{Mutant, Sizes};
+    use super::Mutant;
 
     thread_local! {
-        static CHOSEN: Cell<Option<(Option<Mutant>, Sizes)>> = const { Cell::new(None) };
+        static CHOSEN: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    /// Chooses what every engine of this thread does wrong, and its sizes.
-    pub fn choose(mutant: Option<Mutant>, sizes: Sizes) {
-        CHOSEN.set(Some((mutant, sizes)));
+    /// Chooses what every engine of this thread does wrong.
+    pub fn choose(mutant: Option<Mutant>) {
+        CHOSEN.set(mutant);
     }
 
     pub(crate) fn is(mutant: Mutant) -> bool {
-        CHOSEN.get().is_some_and(|(chosen, _)| chosen == Some(mutant))
-    }
-
-    pub(crate) fn sizes() -> Sizes {
-        CHOSEN.get().map_or_else(Sizes::default, |(_, sizes)| sizes)
+        CHOSEN.get() == Some(mutant)
     }
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(jobmill_mutants)]
 pub use chosen::choose;
-#[cfg(feature = "mutants")]
-pub(crate) use chosen::{is, sizes};
+#[cfg(jobmill_mutants)]
+pub(crate) use chosen::is;
 
 /// Whether this engine is broken in that way: never.
-#[cfg(not(feature = "mutants"))]
+#[cfg(not(jobmill_mutants))]
 pub(crate) const fn is(_: Mutant) -> bool {
     false
-}
-
-/// How much is done at once.
-#[cfg(not(feature = "mutants"))]
-pub(crate) const fn sizes() -> Sizes {
-    Sizes {
-        batch: BATCH,
-        first_window: FIRST_WINDOW,
-        last_window: LAST_WINDOW,
-        part: PART_BYTES,
-    }
 }

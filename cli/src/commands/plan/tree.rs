@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use jobmill_core::chunk::Level;
+use jobmill_core::job::chunk::Level;
 
 use super::Forecast;
 use crate::figures::{bytes, count, counted, dollars, duration};

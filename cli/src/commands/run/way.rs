@@ -9,13 +9,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jobmill_aws::{ClientOptions, Clients, DynamoTasks, MetaContext, REQUEST_TIME, S3Store, SystemHost};
-use jobmill_core::config::FieldNames;
-use jobmill_core::event::{Continuation, JobRequest, Request};
-use jobmill_core::task::{Greenfield, Task};
-use jobmill_engine::ports::{
-    Created, Host as _, InDoubt, MetaRow, PortResult, Siblings, TaskTable, WriteCapacity,
-};
-use jobmill_engine::{Context, Engine, EngineError, Observation, Outcome as Ended};
+use jobmill_core::job::event::{Continuation, JobRequest, Request};
+use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::item::Task;
+use jobmill_core::task::tables::FieldNames;
+use jobmill_engine::EngineError;
+use jobmill_engine::Limits;
+use jobmill_engine::ports::{Clock as _, PortResult};
+use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
+use jobmill_engine::schedule::{Context, Engine, Observation, Outcome as Ended};
 use jobmill_local::{LocalCloud, LocalCloudOptions, TaskTables};
 use serde_json::Value;
 
@@ -114,6 +116,7 @@ async fn go(
         siblings: &Here,
         host: &host,
         config,
+        limits: Limits::default(),
         request_time: REQUEST_TIME,
         observer: &observer,
     };
@@ -308,10 +311,6 @@ impl<T: TaskTable> TaskTable for Recorded<'_, T> {
             self.out.write(self.fields, std::iter::once(task));
         }
         Ok(found)
-    }
-
-    async fn write_capacity(&self) -> PortResult<WriteCapacity> {
-        self.table.write_capacity().await
     }
 
     async fn record_meta(&self, rows: &[MetaRow]) -> PortResult<()> {

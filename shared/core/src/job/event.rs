@@ -1,0 +1,247 @@
+//! From an event to a request: a job, a continuation, a sweep.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, excerpt, shorten};
+use crate::job::fields::Job;
+use crate::job::period::AsOf;
+use crate::json;
+use crate::queue::names::LOCK_PREFIX;
+use crate::warning::MAX_WARNINGS;
+
+/// The longest run id, in characters.
+pub const MAX_RUN_ID: usize = 128;
+
+/// What an invocation is asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// Turn a job into tasks.
+    Job(JobRequest),
+    /// Go on with a queue file.
+    Continue(Continuation),
+    /// Look for queue files that nobody works on.
+    Sweep,
+}
+
+/// A job, and what came with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRequest {
+    /// The job, `lambda_name` included.
+    pub job: Job,
+    /// The run id of the envelope, else the id of the EventBridge event.
+    pub run_id: Option<String>,
+    /// The as-of of the envelope, else the time of the EventBridge event.
+    pub as_of: Option<AsOf>,
+    /// When EventBridge made the event.
+    pub event_time: Option<AsOf>,
+    /// What was ignored.
+    pub warnings: Vec<String>,
+}
+
+/// A queue file to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continuation {
+    /// Its name below the prefix: one path segment.
+    pub file_name: String,
+    /// How many invocations have handed this chain on before.
+    pub hop: u32,
+    /// A line of the queue file, counted from 1, that shall be passed over if it can't become a task.
+    pub skip_line: Option<u64>,
+}
+
+/// Reads an event.
+///
+/// # Errors
+/// `InvalidEvent` if it is no request.
+pub fn read(event: Value) -> Result<Request, Error> {
+    let event = json::object(event).map_err(|why| Error::event(format!("the event {why}: {ADVICE}")))?;
+    let is_job = event.contains_key("job") || event.contains_key("lambda_name");
+    if !is_job
+        && ["detail-type", "source", "detail"]
+            .iter()
+            .all(|key| event.contains_key(*key))
+    {
+        return read_eventbridge(event).map(Request::Job);
+    }
+    if !is_job && event.contains_key("file_name") {
+        return read_continuation(&event).map(Request::Continue);
+    }
+    if !is_job && event.get("sweep") == Some(&Value::Bool(true)) {
+        return Ok(Request::Sweep);
+    }
+    read_envelope(event).map(Request::Job)
+}
+
+const ADVICE: &str =
+    "send a job {\"lambda_name\": ...}, an envelope {\"job\": {...}}, or an EventBridge event";
+
+fn read_eventbridge(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
+    let detail = event.shift_remove("detail").unwrap_or(Value::Null);
+    let detail =
+        json::object(detail).map_err(|why| Error::event(format!("`detail` {why}: put the job there")))?;
+    let mut request = read_envelope(detail)?;
+    request.event_time = match event.get("time") {
+        None | Some(Value::Null) => None,
+        Some(time) => Some(read_moment("time", time)?),
+    };
+    request.as_of = request.as_of.or(request.event_time);
+    if request.run_id.is_none() {
+        request.run_id = match event.get("id") {
+            None | Some(Value::Null) => None,
+            Some(id) => Some(read_run_id("id", id)?),
+        };
+    }
+    Ok(request)
+}
+
+fn read_envelope(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
+    let Some(job) = event.shift_remove("job") else {
+        return Ok(JobRequest {
+            job: event,
+            run_id: None,
+            as_of: None,
+            event_time: None,
+            warnings: Vec::new(),
+        });
+    };
+    let mut job = json::object(job).map_err(|why| Error::event(format!("`job` {why}: {ADVICE}")))?;
+    let mut request = JobRequest {
+        job: Job::new(),
+        run_id: None,
+        as_of: None,
+        event_time: None,
+        warnings: Vec::new(),
+    };
+    for (key, value) in event {
+        match key.as_str() {
+            "lambda_name" => {
+                if !job.contains_key("lambda_name") {
+                    job.insert(key, value);
+                }
+            }
+            "run_id" if value.is_null() => {}
+            "run_id" => request.run_id = Some(read_run_id("run_id", &value)?),
+            "as_of" if value.is_null() => {}
+            "as_of" => request.as_of = Some(read_moment("as_of", &value)?),
+            other => request.warnings.push(format!(
+                "`{}` beside `job` is ignored: an envelope has `job`, `lambda_name`, `run_id` and `as_of`",
+                shorten(other)
+            )),
+        }
+    }
+    request.warnings.truncate(MAX_WARNINGS);
+    request.job = job;
+    Ok(request)
+}
+
+fn read_moment(field: &str, value: &Value) -> Result<AsOf, Error> {
+    value.as_str().and_then(AsOf::parse).ok_or_else(|| {
+        Error::event(format!(
+            "`{field}` is {}: write a date such as \"2024-03-06\" or a time such as \"2024-03-06T02:00:00Z\"",
+            excerpt(value)
+        ))
+    })
+}
+
+fn read_run_id(field: &str, value: &Value) -> Result<String, Error> {
+    match value {
+        Value::String(text) => check_run_id(field, text),
+        other => Err(Error::event(format!(
+            "`{field}` is {}, not text: {RUN_ID_FORM}",
+            excerpt(other)
+        ))),
+    }
+}
+
+const RUN_ID_FORM: &str = "a run id has 1 to 128 of the characters A-Z a-z 0-9 . _ : -";
+
+/// Checks a run id, which becomes part of an object key. The colon is there for times: the one at which a schedule fired
+/// makes the best run id, since each attempt to deliver it says the same.
+///
+/// # Errors
+/// `InvalidEvent` if it has other characters than `[A-Za-z0-9._:-]`, none, or more than 128.
+pub fn check_run_id(field: &str, text: &str) -> Result<String, Error> {
+    let good = (1..=MAX_RUN_ID).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Error::event(format!(
+            "`{field}` is {:?}: {RUN_ID_FORM}",
+            shorten(text)
+        )))
+    }
+}
+
+fn read_continuation(event: &Map<String, Value>) -> Result<Continuation, Error> {
+    let file_name = match event.get("file_name") {
+        Some(Value::String(text)) => check_file_name(text)?,
+        other => {
+            let shown = other.map_or_else(String::new, excerpt);
+            return Err(Error::event(format!(
+                "`file_name` is {shown}, not text: {FILE_NAME_FORM}"
+            )));
+        }
+    };
+    let hop = match event.get("hop") {
+        None | Some(Value::Null) => 0,
+        Some(value) => value
+            .as_u64()
+            .and_then(|hop| u32::try_from(hop).ok())
+            .ok_or_else(|| {
+                Error::event(format!(
+                    "`hop` is {}: write a whole number, or leave it out",
+                    excerpt(value)
+                ))
+            })?,
+    };
+    let skip_line = match event.get("skip_line") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.as_u64().filter(|line| *line > 0).ok_or_else(|| {
+            Error::event(format!(
+                "`skip_line` is {}: write the number of the line, counted from 1, or leave it out",
+                excerpt(value)
+            ))
+        })?),
+    };
+    Ok(Continuation {
+        file_name,
+        hop,
+        skip_line,
+    })
+}
+
+const FILE_NAME_FORM: &str = "name a queue file below the prefix, such as \"tasks_queue_nightly-1.txt\"";
+
+/// Checks the name of a queue file: one path segment.
+///
+/// # Errors
+/// `InvalidEvent` if it could leave the prefix or name something else.
+pub fn check_file_name(text: &str) -> Result<String, Error> {
+    let wrong = |why: &str| {
+        Error::event(format!(
+            "`file_name` is {:?}, which {why}: {FILE_NAME_FORM}",
+            shorten(text)
+        ))
+    };
+    if text.is_empty() || text.len() > 512 {
+        return Err(wrong("is empty or longer than 512 characters"));
+    }
+    // Two dots within a name are no step up, and a run id may hold them.
+    if text.contains(['/', '\\']) || text == "." || text == ".." {
+        return Err(wrong("is a path"));
+    }
+    if text.starts_with(LOCK_PREFIX) {
+        return Err(wrong("is a lock, or a file that a sosw Scheduler is at work on"));
+    }
+    // The last two can't stand in a listing, which is XML.
+    if text
+        .chars()
+        .any(|letter| letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}'))
+    {
+        return Err(wrong("has control characters"));
+    }
+    Ok(text.to_owned())
+}

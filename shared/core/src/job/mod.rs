@@ -1,0 +1,10 @@
+//! What a job means: from an event to rows.
+
+pub mod chunk;
+pub mod estimate;
+pub mod event;
+pub mod fields;
+pub mod period;
+pub mod plan;
+pub mod schema;
+pub mod zone;
