@@ -65,7 +65,7 @@ fn assert_whole(cloud: &LocalCloud, bucket: &str, run_id: &str, rows: usize) {
         })
         .collect();
     tasks.sort_unstable();
-    let ids = TaskIds::of_run(run_id);
+    let ids = TaskIds::new(bucket, "sosw/scheduler", run_id);
     for (row, (_, id)) in tasks.iter().enumerate() {
         assert_eq!(*id, ids.at(row as u64), "row {row}");
     }
@@ -122,7 +122,7 @@ fn a_hundred_thousand_values_become_as_many_tasks_in_one_go() {
     ];
     let done = summary(&jobmill(&arguments, None));
     assert_eq!((&done["created"], &done["hops"]), (&100_000.into(), &0.into()));
-    let ids = TaskIds::of_run("one-go");
+    let ids = TaskIds::new("mail-jobs", "sosw/scheduler", "one-go");
     let expected: BTreeSet<String> = (0..100_000).map(|row| ids.at(row)).collect();
     let written: Vec<String> = std::fs::read_to_string(&out)
         .unwrap()

@@ -201,7 +201,7 @@ impl Bench {
 
     /// Every task of the run is there, once, and no other.
     fn assert_whole(&self, run: &str, rows: u64) {
-        let ids = TaskIds::of_run(run);
+        let ids = TaskIds::new(BUCKET, "sosw/scheduler", run);
         let missing = self
             .table
             .missing((0..rows).map(|row| u128::from_str_radix(&ids.at(row), 16).unwrap()));

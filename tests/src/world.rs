@@ -178,7 +178,7 @@ impl World {
     pub fn assert_tasks(&self, run_id: &str, rows: usize) -> Vec<StoredTask> {
         let tasks = self.tasks();
         assert_eq!(tasks.len(), rows, "a task for each row");
-        let ids = TaskIds::of_run(run_id);
+        let ids = TaskIds::new(BUCKET, PREFIX, run_id);
         for (row, task) in tasks.iter().enumerate() {
             assert_eq!(
                 task.task_id,

@@ -588,7 +588,7 @@ impl Cloud {
     async fn assert_whole(&self, run_id: &str) {
         let tasks = self.tasks().await;
         assert_eq!(tasks.len(), ROWS);
-        let ids = TaskIds::of_run(run_id);
+        let ids = TaskIds::new(BUCKET, PREFIX, run_id);
         for (row, (_, id, payload)) in tasks.iter().enumerate() {
             assert_eq!(*id, ids.at(row as u64), "the id of row {row}");
             assert_eq!(payload["sections"], json!([format!("section-{row}")]));
@@ -599,7 +599,7 @@ impl Cloud {
             .list(PREFIX, None)
             .await
             .unwrap();
-        let left: Vec<String> = left.into_iter().map(|object| object.key).collect();
+        let left: Vec<String> = left;
         assert_eq!(left, [format!("{PREFIX}/done/tasks_queue_{run_id}.txt.json")]);
     }
 }

@@ -193,7 +193,7 @@ fn read_lock(input: &[u8]) {
     };
     let back = |lock: &Lock| Lock::parse("locked_x.txt", &lock.to_json());
     assert_eq!(back(&lock).as_ref(), Ok(&lock));
-    let lane = lock.lane().expect("checked while it was read");
+    let lane = lock.greenfields().expect("checked while it was read");
     for row in [0, lock.cursor.row, lock.rows] {
         let written = lane.at(row).to_string();
         assert_eq!(Greenfield::parse(&written), Some(lane.at(row)), "{written}");

@@ -773,15 +773,16 @@ proptest! {
     }
 
     #[test]
-    fn ids_of_tasks_are_stable_and_distinct(run in "[A-Za-z0-9._:-]{1,40}", other in "[A-Za-z0-9._:-]{1,40}", from in any::<u64>()) {
-        let ids = TaskIds::of_run(&run);
-        let rows = || (0..50).map(|row| from.wrapping_add(row));
+    fn ids_of_tasks_are_stable_and_distinct(run in "[A-Za-z0-9._:-]{1,40}", other in "[A-Za-z0-9._:-]{1,40}", from in 0..(1_u64 << 40) - 50) {
+        let ids = TaskIds::new("bucket", "prefix", &run);
+        let rows = || from..from + 50;
         let mut seen: HashSet<String> = rows().map(|row| ids.at(row)).collect();
         prop_assert_eq!(seen.len(), 50);
         prop_assert!(seen.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| b"0123456789abcdef".contains(&byte))));
-        prop_assert_eq!(TaskIds::of_run(&run).at(from), ids.at(from));
+        prop_assert_eq!(TaskIds::new("bucket", "prefix", &run).at(from), ids.at(from));
+        prop_assert_eq!(ids.row_of(&ids.at(from)), Some(from));
         if run != other {
-            seen.extend(rows().map(|row| TaskIds::of_run(&other).at(row)));
+            seen.extend(rows().map(|row| TaskIds::new("bucket", "prefix", &other).at(row)));
             prop_assert_eq!(seen.len(), 100);
         }
     }

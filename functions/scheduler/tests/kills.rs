@@ -436,7 +436,7 @@ impl Orchestrator {
                 );
             }
         }
-        let ids = TaskIds::of_run(&given.run_id);
+        let ids = TaskIds::new(BUCKET, PREFIX, &given.run_id);
         let expected: BTreeSet<String> = (0..given.rows as u64).map(|row| ids.at(row)).collect();
         assert_eq!(found.keys().cloned().collect::<BTreeSet<_>>(), expected);
         for (id, (table, item)) in &found {
@@ -493,7 +493,7 @@ fn first_task(world: &World) -> String {
         .iter()
         .find_map(|name| name.strip_prefix("tasks_queue_"))
         .unwrap();
-    TaskIds::of_run(name.strip_suffix(".txt").unwrap()).at(0)
+    TaskIds::new(BUCKET, PREFIX, name.strip_suffix(".txt").unwrap()).at(0)
 }
 
 #[tokio::test]

@@ -14,4 +14,4 @@ pub use config_source::{ConfigLocation, ConfigSourceError, fetch_config};
 pub use host::SystemHost;
 pub use siblings::LambdaSiblings;
 pub use store::{S3Store, S3Upload};
-pub use tasks::{DynamoTasks, MetaContext, RetryKeys};
+pub use tasks::{DynamoTasks, MetaContext};

@@ -17,7 +17,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::{Bytes, BytesMut};
 use jobmill_engine::ports::{
-    ETag, Listed, Metadata, Object, ObjectHead, ObjectStore, PortError, PortResult, PutIf,
+    ETag, Metadata, OBJECT_TOO_LARGE, Object, ObjectHead, ObjectStore, PortError, PortResult, PutIf,
 };
 
 use crate::clients::{ATTEMPTS, BULK_ATTEMPT, BULK_OPERATION};
@@ -79,7 +79,7 @@ impl ObjectStore for S3Store {
             let too_large = || {
                 refused(
                     OPERATION,
-                    "ObjectTooLarge",
+                    OBJECT_TOO_LARGE,
                     format!("{key} has more than {limit} bytes"),
                 )
             };
@@ -171,16 +171,6 @@ impl ObjectStore for S3Store {
         };
         Ok(Some(ObjectHead {
             age: date.age(OPERATION, answer.last_modified())?,
-            size: answer
-                .content_length()
-                .and_then(|size| u64::try_from(size).ok())
-                .ok_or_else(|| {
-                    refused(
-                        OPERATION,
-                        "MissingContentLength",
-                        "the store did not tell the size of the object",
-                    )
-                })?,
             etag: etag(OPERATION, answer.e_tag)?,
             metadata: answer.metadata.unwrap_or_default().into_iter().collect(),
         }))
@@ -317,7 +307,7 @@ impl ObjectStore for S3Store {
         Err(error)
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> PortResult<Vec<Listed>> {
+    async fn list(&self, prefix: &str, after: Option<&str>) -> PortResult<Vec<String>> {
         const OPERATION: &str = "s3:ListBucket";
         let mut next = None;
         loop {
@@ -333,20 +323,11 @@ impl ObjectStore for S3Store {
                 .send()
                 .await
                 .map_err(|error| port_error(OPERATION, error))?;
-            let listed: Vec<Listed> = answer
+            let listed: Vec<String> = answer
                 .contents
                 .unwrap_or_default()
                 .into_iter()
-                .filter_map(|object| {
-                    let size = object
-                        .size
-                        .and_then(|size| u64::try_from(size).ok())
-                        .unwrap_or_default();
-                    Some(Listed {
-                        key: object.key?,
-                        size,
-                    })
-                })
+                .filter_map(|object| object.key)
                 .collect();
             // An empty page that is not the last one is allowed by the API, but means the end to the engine.
             next = answer.next_continuation_token;

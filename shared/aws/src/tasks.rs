@@ -28,16 +28,6 @@ use crate::host::SystemHost;
 /// As many items as one batch may have.
 const BATCH: usize = 25;
 
-/// The primary key of the retry table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RetryKeys {
-    /// Partition key labourer, sort key task: sosw's (`retry_task` in `managers/task.py` deletes by both).
-    #[default]
-    LabourerAndTask,
-    /// Partition key task.
-    Task,
-}
-
 /// What the meta rows of one invocation have in common (sosw's `MetaHandler`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetaContext {
@@ -55,7 +45,6 @@ pub struct DynamoTasks {
     clients: DynamoClients,
     tables: Tables,
     writes: TaskWrites,
-    retry_keys: RetryKeys,
     meta: Option<(String, MetaContext)>,
     /// The text of every insert.
     insert: String,
@@ -73,16 +62,9 @@ impl DynamoTasks {
             clients,
             tables,
             writes,
-            retry_keys: RetryKeys::default(),
             meta: None,
             insert,
         }
-    }
-
-    /// With another key of the retry table.
-    #[must_use]
-    pub fn with_retry_keys(self, retry_keys: RetryKeys) -> Self {
-        Self { retry_keys, ..self }
     }
 
     /// Writes meta rows too, if the configuration names a table for them.
@@ -170,10 +152,9 @@ impl DynamoTasks {
             fields.labourer_id.clone(),
             AttributeValue::S(task.labourer_id.clone()),
         );
-        let retry_key = match self.retry_keys {
-            RetryKeys::LabourerAndTask => HashMap::from([labourer, id.clone()]),
-            RetryKeys::Task => HashMap::from([id.clone()]),
-        };
+        // sosw's key of the retry table: partition key labourer, sort key task (`retry_task` in `managers/task.py`
+        // deletes by both).
+        let retry_key = HashMap::from([labourer, id.clone()]);
         let put = Put::builder()
             .table_name(&self.tables.tasks)
             .set_item(Some(self.item(task)))
@@ -261,7 +242,15 @@ impl TaskTable for DynamoTasks {
                     cancelled.cancellation_reasons(),
                     cancelled.message().unwrap_or_default(),
                 ),
-                _ => Err(port_error(TRANSACT, error)),
+                _ => match port_error(TRANSACT, error) {
+                    // Some endpoints check the size of an item before they begin the transaction.
+                    PortError::Refused { code, message, .. }
+                        if code == "ValidationException" && message.contains("Item size") =>
+                    {
+                        Ok(InDoubt::Refused(format!("{code}: {message}")))
+                    }
+                    error => Err(error),
+                },
             },
         }
     }
@@ -414,7 +403,15 @@ fn judge_cancellation(reasons: &[CancellationReason], message: &str) -> PortResu
     let culprit = reasons
         .iter()
         .find(|reason| reason.code().is_some_and(|code| code != "None"));
+    let puts_the_item = reasons
+        .first()
+        .and_then(CancellationReason::code)
+        .is_some_and(|code| code != "None");
     match culprit.and_then(|reason| Some((reason.code()?, reason.message().unwrap_or(message)))) {
+        // The first part of the transaction puts the item: what is wrong with it is no trouble of the others.
+        Some((code @ ("ValidationError" | "ItemCollectionSizeLimitExceeded"), message)) if puts_the_item => {
+            Ok(InDoubt::Refused(format!("{code}: {message}")))
+        }
         Some((code, message)) if !code.starts_with("InternalServerError") => {
             Err(refused(TRANSACT, code, message))
         }
@@ -541,7 +538,16 @@ mod tests {
         }
         assert_eq!(
             cancelled(["ValidationError", "None", "None"]),
-            Err(refused(TRANSACT, "ValidationError", "ValidationError!"))
+            Ok(InDoubt::Refused("ValidationError: ValidationError!".to_owned()))
+        );
+        assert_eq!(
+            cancelled(["AccessDenied", "None", "None"]),
+            Err(refused(TRANSACT, "AccessDenied", "AccessDenied!"))
+        );
+        assert_eq!(
+            cancelled(["None", "ValidationError", "None"]),
+            Err(refused(TRANSACT, "ValidationError", "ValidationError!")),
+            "a retry table with another key is no trouble of this item"
         );
         assert!(matches!(
             judge_cancellation(&[], "cancelled"),

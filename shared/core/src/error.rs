@@ -23,6 +23,8 @@ pub enum ErrorKind {
     TaskTooLarge,
     /// The run id was used before for another job.
     RunIdConflict,
+    /// A task of the run is there though it was never sent: somebody else made it.
+    TaskIdTaken,
     /// A continuation names a queue file that is not there, and no receipt says that it was.
     UnknownQueueFile,
     /// A lock document, a receipt or a row in the bucket is damaged or of another make.
@@ -41,6 +43,7 @@ impl ErrorKind {
             Self::FanOutTooLarge => "FanOutTooLarge",
             Self::TaskTooLarge => "TaskTooLarge",
             Self::RunIdConflict => "RunIdConflict",
+            Self::TaskIdTaken => "TaskIdTaken",
             Self::UnknownQueueFile => "UnknownQueueFile",
             Self::DamagedQueue => "DamagedQueue",
         }
@@ -95,7 +98,12 @@ pub(crate) fn excerpt(value: &Value) -> String {
 
 /// The first 60 characters of a text, with `…` where it was cut.
 pub(crate) fn shorten(text: &str) -> String {
-    match text.char_indices().nth(60) {
+    cut(text, 60)
+}
+
+/// The first `length` characters of a text, with `…` where it was cut.
+pub(crate) fn cut(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),
     }

@@ -19,6 +19,19 @@ pub enum EngineError {
         /// What the service answered.
         source: PortError,
     },
+    /// The lease on a run's lock ran out before the service answered, so that somebody else may hold the lock by now.
+    #[error(
+        "the lock on {file_name:?} could not be renewed within its lease of {lease_seconds} s: the work stopped with the \
+         first {done} rows done. The same event, a continuation or the sweep goes on there"
+    )]
+    LeaseRanOut {
+        /// The name of the queue file.
+        file_name: String,
+        /// How long the lease is.
+        lease_seconds: u32,
+        /// Rows known to be tasks.
+        done: u64,
+    },
 }
 
 impl EngineError {
@@ -26,6 +39,7 @@ impl EngineError {
     pub const fn error_type(&self) -> &'static str {
         match self {
             Self::Input(error) => error.kind.name(),
+            Self::LeaseRanOut { .. } => "LeaseRanOut",
             Self::Port { source, .. } => match source {
                 PortError::Refused { .. } => "ServiceRefused",
                 PortError::Throttled { .. } => "ServiceThrottled",

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use jobmill_core::queue::lock::{Cursor, Lock, MAX_LOCK_BYTES, Stopped};
+use jobmill_core::queue::lock::{Counters, Cursor, Lock, MAX_LOCK_BYTES, Stopped};
 
-use crate::error::EngineError;
+use crate::error::{During as _, EngineError};
 use crate::mutants::{self, Mutant};
 use crate::ports::{Clock, ETag, Metadata, ObjectStore, PortError, PutIf, Random};
-
-/// How often a write or read that got no definite answer is tried.
-pub(crate) const ATTEMPTS: u32 = 5;
+use crate::retry::{ATTEMPTS, again, retry};
 
 /// A moment on both clocks: a lease is counted by whichever says that more time has passed.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +45,30 @@ pub(crate) struct Lease {
 }
 
 /// What became of a write of the lock.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
     /// It stands.
     Stands,
-    /// Somebody else has taken the lock over, or it is gone: stop.
-    Lost,
+    /// Somebody else holds the lock, or has completed the run and deleted it: stop.
+    TakenOver,
+    /// No answer came within the lease: somebody else may hold the lock by now. Stop.
+    RanOut,
+}
+
+/// The document as it is put.
+///
+/// # Errors
+/// `DamagedQueue` if it is larger than what is ever read again: such a lock would be lost for everybody.
+fn encode(lock: &Lock) -> Result<Bytes, EngineError> {
+    let body = lock.to_json();
+    if body.len() as u64 > MAX_LOCK_BYTES {
+        return Err(EngineError::damaged(format!(
+            "the lock of run {:?} would have {} bytes, and at most {MAX_LOCK_BYTES} are read again: nothing was written",
+            lock.run,
+            body.len()
+        )));
+    }
+    Ok(Bytes::from(body))
 }
 
 /// What stands at the key of a lock.
@@ -67,46 +83,15 @@ pub(crate) fn lock_metadata() -> Metadata {
     Metadata::from([("jobmill".to_owned(), "lock".to_owned())])
 }
 
-/// Waits longer each time before something is tried again.
-pub(crate) async fn pause(host: &(impl Clock + Random), attempt: u32) {
-    let longest = 100_u64 << attempt.min(5);
-    // 128 random bits, of which ten or so are used: between half and the whole.
-    let jitter = u64::try_from(host.random() % u128::from(longest / 2 + 1)).unwrap_or(0);
-    host.sleep(Duration::from_millis(longest / 2 + jitter)).await;
-}
-
-/// Whether to try again, and the pause before it.
-pub(crate) async fn again(host: &(impl Clock + Random), error: &PortError, attempt: u32) -> bool {
-    let worth = matches!(
-        error,
-        PortError::Unknown { .. } | PortError::Throttled { .. } | PortError::Conflict { .. }
-    );
-    if worth && attempt + 1 < ATTEMPTS {
-        pause(host, attempt).await;
-        return true;
-    }
-    false
-}
-
 /// Reads the lock at `key`.
 pub(crate) async fn find(
     store: &impl ObjectStore,
     host: &(impl Clock + Random),
     key: &str,
 ) -> Result<Option<Found>, EngineError> {
-    let mut attempt = 0;
-    let object = loop {
-        match store.get(key, MAX_LOCK_BYTES).await {
-            Ok(object) => break object,
-            Err(error) if again(host, &error, attempt).await => attempt += 1,
-            Err(source) => {
-                return Err(EngineError::Port {
-                    step: "reading the lock",
-                    source,
-                });
-            }
-        }
-    };
+    let object = retry(host, || store.get(key, MAX_LOCK_BYTES))
+        .await
+        .during("reading the lock")?;
     let Some(object) = object else { return Ok(None) };
     let lock = Lock::parse(key, &object.body)?;
     Ok(Some(Found {
@@ -148,15 +133,11 @@ impl Lease {
         let mut attempt = 0;
         // An earlier attempt may be the one that was granted: without an answer the lease counts from the first.
         let first = Moment::now(host);
+        let body = encode(&lock)?;
         loop {
             let since = Moment::now(host);
             let answer = store
-                .put(
-                    key,
-                    Bytes::from(lock.to_json()),
-                    &lock_metadata(),
-                    condition.clone(),
-                )
+                .put(key, body.clone(), &lock_metadata(), condition.clone())
                 .await;
             let error = match answer {
                 Ok(etag) => {
@@ -167,16 +148,7 @@ impl Lease {
                         since,
                     }));
                 }
-                Err(PortError::Refused {
-                    operation,
-                    code,
-                    message,
-                }) => {
-                    let source = PortError::Refused {
-                        operation,
-                        code,
-                        message,
-                    };
+                Err(source @ PortError::Refused { .. }) => {
                     return Err(EngineError::Port {
                         step: "writing the lock",
                         source,
@@ -245,20 +217,15 @@ impl Lease {
         let mut attempt = 0;
         loop {
             if self.has_run_out(host) {
-                return Ok(Written::Lost);
+                return Ok(Written::RanOut);
             }
             let since = Moment::now(host);
             let condition = PutIf::Matches(self.etag.clone());
             let answer = store
-                .put(
-                    &self.key,
-                    Bytes::from(next.to_json()),
-                    &lock_metadata(),
-                    condition,
-                )
+                .put(&self.key, encode(&next)?, &lock_metadata(), condition)
                 .await;
             let error = match answer {
-                Ok(_) if self.has_run_out(host) => return Ok(Written::Lost),
+                Ok(_) if self.has_run_out(host) => return Ok(Written::RanOut),
                 Ok(etag) => {
                     self.etag = etag;
                     self.lock = next;
@@ -274,8 +241,13 @@ impl Lease {
                 Err(error) => error,
             };
             match find(store, host, &self.key).await? {
-                None => return Ok(Written::Lost),
-                Some(_) if self.has_run_out(host) => return Ok(Written::Lost),
+                None => return Ok(Written::TakenOver),
+                Some(found) if self.has_run_out(host) => {
+                    return Ok(match found.lock.holder == self.lock.holder {
+                        true => Written::RanOut,
+                        false => Written::TakenOver,
+                    });
+                }
                 Some(found) if found.lock == next => {
                     // It was carried out; only its answer was lost.
                     self.etag = found.etag;
@@ -292,7 +264,7 @@ impl Lease {
                     next.rev = next.rev.max(found.lock.rev) + 1;
                 }
                 Some(found) if mutants::is(Mutant::NoEpochCheck) => self.etag = found.etag,
-                Some(_) => return Ok(Written::Lost),
+                Some(_) => return Ok(Written::TakenOver),
             }
             // After a 412 that was only an older tag of ours, the new one is tried at once.
             let at_once = matches!(error, PortError::PreconditionFailed { .. }) && attempt + 1 < ATTEMPTS;
@@ -313,7 +285,7 @@ impl Lease {
         host: &(impl Clock + Random),
         cursor: Cursor,
         sent: u64,
-        counters: jobmill_core::queue::lock::Counters,
+        counters: Counters,
         stopped: Option<Stopped>,
     ) -> Result<Written, EngineError> {
         let mut next = self.lock.released(cursor, sent, counters, stopped);

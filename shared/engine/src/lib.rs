@@ -12,6 +12,7 @@ pub mod mutants;
 #[cfg(not(jobmill_mutants))]
 mod mutants;
 pub mod ports;
+mod retry;
 pub mod schedule;
 
 pub use error::EngineError;

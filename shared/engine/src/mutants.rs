@@ -37,12 +37,20 @@ pub enum Mutant {
     IdleSpawn,
     /// A lease that has run out is renewed like a live one.
     LeaseRevived,
+    /// A task that is there though it was never sent passes for one of this run.
+    TakenForOurs,
+    /// What got no definite answer is asked again at once.
+    UnknownAtOnce,
+    /// The claim goes ahead of a row that lags behind, however far.
+    ClaimUnbounded,
+    /// The sweep ends at the first object that it can't look at.
+    SweepStops,
 }
 
 #[cfg(jobmill_mutants)]
 impl Mutant {
     /// All there are.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::NoClaim,
         Self::InDoubtByBatch,
         Self::UnknownSentAgain,
@@ -56,6 +64,10 @@ impl Mutant {
         Self::ClaimForgotten,
         Self::IdleSpawn,
         Self::LeaseRevived,
+        Self::TakenForOurs,
+        Self::UnknownAtOnce,
+        Self::ClaimUnbounded,
+        Self::SweepStops,
     ];
 }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
-use jobmill_engine::ports::{
-    ETag, Listed, Metadata, Object, ObjectHead, ObjectStore, PortError, PortResult, PutIf,
-};
+use jobmill_engine::ports::{ETag, Metadata, Object, ObjectHead, ObjectStore, PortError, PortResult, PutIf};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 
 use crate::{Dice, MemorySiblings, MemoryStore, MemoryTasks, MemoryUpload, TableState, VirtualClock};
@@ -332,7 +330,7 @@ impl<F: Fates> ObjectStore for Faulty<MemoryStore, F> {
         .await
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> PortResult<Vec<Listed>> {
+    async fn list(&self, prefix: &str, after: Option<&str>) -> PortResult<Vec<String>> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         self.request("s3:ListBucket", move |store| {
             Ok(store.with(|bucket, _| bucket.list(&prefix, after.as_deref())))

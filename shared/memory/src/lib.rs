@@ -17,7 +17,8 @@ use bytes::Bytes;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
 use jobmill_engine::ports::{
-    Clock, ETag, Listed, Metadata, Object, ObjectHead, ObjectStore, PortError, PortResult, PutIf, Random,
+    Clock, ETag, Metadata, OBJECT_TOO_LARGE, Object, ObjectHead, ObjectStore, PortError, PortResult, PutIf,
+    Random,
 };
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 
@@ -351,7 +352,7 @@ impl Bucket {
         };
         if version.body.len() as u64 > limit {
             let message = format!("{key} has more than {limit} bytes");
-            return Err(refused("s3:GetObject", "ObjectTooLarge", message));
+            return Err(refused("s3:GetObject", OBJECT_TOO_LARGE, message));
         }
         Ok(Some(Object {
             body: version.body.clone(),
@@ -371,7 +372,6 @@ impl Bucket {
     pub fn head(&self, now: Duration, key: &str) -> Option<ObjectHead> {
         self.objects.get(key).map(|version| ObjectHead {
             etag: version.etag.clone(),
-            size: version.body.len() as u64,
             metadata: version.metadata.clone(),
             age: version.age(now),
         })
@@ -446,17 +446,14 @@ impl Bucket {
     }
 
     /// See [`ObjectStore::list`].
-    pub fn list(&self, prefix: &str, after: Option<&str>) -> Vec<Listed> {
+    pub fn list(&self, prefix: &str, after: Option<&str>) -> Vec<String> {
         let from = after.filter(|after| *after > prefix).unwrap_or(prefix);
         self.objects
             .range(from.to_owned()..)
             .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
             .take_while(|(key, _)| key.starts_with(prefix))
             .take(PAGE)
-            .map(|(key, version)| Listed {
-                key: key.clone(),
-                size: version.body.len() as u64,
-            })
+            .map(|(key, _)| key.clone())
             .collect()
     }
 }
@@ -579,7 +576,7 @@ impl ObjectStore for MemoryStore {
         self.with(|bucket, _| bucket.delete(key, only))
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> PortResult<Vec<Listed>> {
+    async fn list(&self, prefix: &str, after: Option<&str>) -> PortResult<Vec<String>> {
         Ok(self.with(|bucket, _| bucket.list(prefix, after)))
     }
 }
@@ -726,9 +723,7 @@ impl TableState {
         }
         match self.insert(now, task) {
             Created::Now => Ok(InDoubt::Created),
-            Created::Refused(message) => {
-                Err(refused("dynamodb:TransactWriteItems", "ValidationError", message))
-            }
+            Created::Refused(message) => Ok(InDoubt::Refused(message)),
             _ => Ok(InDoubt::AlreadyThere),
         }
     }

@@ -101,7 +101,7 @@ impl<'a> Run<'a> {
         let Ok(plan) = plan else {
             unreachable!("the job of the simulation is right")
         };
-        let ids = TaskIds::of_run(&job.run_id);
+        let ids = TaskIds::new(&world.config.queue_bucket, &world.config.s3_prefix, &job.run_id);
         let mut rows = BTreeMap::new();
         let mut lines = plan.chunks.rows();
         let mut count = 0;
@@ -153,7 +153,7 @@ impl Audit<'_> {
     fn run(&mut self, run: &Run<'_>, number: usize) {
         let run_id = &run.job.run_id;
         let locks = self.locks(run);
-        let lane = locks.first().and_then(|(_, lock)| lock.lane());
+        let lane = locks.first().and_then(|(_, lock)| lock.greenfields());
         let born = self.born(run, lane, &locks);
         let all = (born.len() as u64 == run.count).then(|| born.values().max().copied().unwrap_or_default());
         let changes = |key: &str| -> Vec<Change> {
@@ -308,7 +308,7 @@ impl Audit<'_> {
                     && lock.rev > last.rev
                     && lock.cursor >= last.cursor
                     && (lock.claimed >= last.claimed || lock.holder.is_none())
-                    && lock.lane() == last.lane();
+                    && lock.greenfields() == last.greenfields();
                 let sent = |row: u64| {
                     self.births.iter().any(|birth| {
                         birth.since <= change.at

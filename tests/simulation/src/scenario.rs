@@ -155,6 +155,7 @@ impl Scenario {
         if rows == 30 {
             scenario.limits = Limits {
                 batch: 5,
+                batch_bytes: 1 << 20,
                 first_window: 10,
                 last_window: 10,
                 // Three parts.
@@ -217,6 +218,7 @@ impl Scenario {
             0 => Limits::default(),
             _ => Limits {
                 batch: pick(&[1, 2, 5, 25]) as usize,
+                batch_bytes: 1 << 20,
                 first_window: pick(&[3, 8, 20]),
                 last_window: 40,
                 part: pick(&[400, 8 << 20, 8 << 20]) as usize,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, shorten};
+use crate::error::{Error, ErrorKind, cut, shorten};
 use crate::task::greenfield::{Greenfield, GreenfieldRange};
+use crate::task::identity::IdScheme;
 
 /// A lock document larger than this is none of ours, in bytes.
 pub const MAX_LOCK_BYTES: u64 = 64 << 10;
@@ -41,8 +42,36 @@ pub struct Cursor {
 pub struct Stopped {
     /// The line of the queue file, counted from 1.
     pub line: u64,
-    /// What is wrong with it.
+    /// What is wrong with it, at most [`MAX_STOP_TEXT`] characters.
     pub error: String,
+    /// What kind of trouble it is.
+    #[serde(default)]
+    pub reason: StopReason,
+}
+
+/// Why a row can't become a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The row is damaged, or its task was refused.
+    #[default]
+    Row,
+    /// A task with its id is there, and this run has not sent it.
+    TaskIdTaken,
+}
+
+/// Characters of an error that a lock keeps: a service may quote a whole row.
+pub const MAX_STOP_TEXT: usize = 1_000;
+
+impl Stopped {
+    /// A stop at that line, counted from 1, for a reason that is shortened to what a lock keeps.
+    pub fn new(line: u64, reason: StopReason, error: &str) -> Self {
+        Self {
+            line,
+            error: cut(error, MAX_STOP_TEXT),
+            reason,
+        }
+    }
 }
 
 /// What all holders of a run have done together, as far as it was written down.
@@ -77,6 +106,9 @@ pub struct Lock {
     pub rows: u64,
     first_greenfield: String,
     step: String,
+    /// How the ids of its tasks are made. Runs that began before there was a choice do not say.
+    #[serde(default)]
+    pub ids: IdScheme,
     /// Raised by each take-over.
     pub epoch: u64,
     /// Raised by each write, so that a renewal changes the entity tag.
@@ -113,7 +145,7 @@ pub struct NewLock {
     /// How many rows the queue file has.
     pub rows: u64,
     /// Where the tasks of the run stand in the queue.
-    pub lane: GreenfieldRange,
+    pub range: GreenfieldRange,
     /// How long the lock is held after each write.
     pub lease_seconds: u32,
     /// How many hand-offs led here.
@@ -131,8 +163,9 @@ impl Lock {
             fingerprint: new.fingerprint,
             as_of: new.as_of,
             rows: new.rows,
-            first_greenfield: new.lane.first.to_string(),
-            step: new.lane.step.to_string(),
+            first_greenfield: new.range.first.to_string(),
+            step: new.range.step.to_string(),
+            ids: IdScheme::Queue,
             epoch: 1,
             rev: 1,
             holder: Some(holder.to_owned()),
@@ -201,7 +234,7 @@ impl Lock {
             Some("claims more rows than there are")
         } else if lock.epoch == 0 || lock.rev < lock.epoch {
             Some("has an impossible epoch")
-        } else if lock.lane().is_none() {
+        } else if lock.greenfields().is_none() {
             Some("has a greenfield that is no number")
         } else {
             None
@@ -219,7 +252,7 @@ impl Lock {
     }
 
     /// Where the tasks of the run stand in the queue.
-    pub fn lane(&self) -> Option<GreenfieldRange> {
+    pub fn greenfields(&self) -> Option<GreenfieldRange> {
         let first = Greenfield::parse(&self.first_greenfield)?;
         let step = Greenfield::parse(&self.step).filter(|step| *step > Greenfield::ZERO)?;
         Some(GreenfieldRange { first, step })

@@ -45,6 +45,11 @@ pub struct Pacer {
     last_cut: Option<Duration>,
     accepted: Meter,
     backoff: u32,
+    /// Cuts in a row for want of a definite answer.
+    failures: u32,
+    last_failure: Option<Duration>,
+    /// Nothing goes out before then.
+    paused_until: Duration,
 }
 
 impl Pacer {
@@ -60,6 +65,9 @@ impl Pacer {
             last_cut: None,
             accepted: Meter::new(now),
             backoff: 0,
+            failures: 0,
+            last_failure: None,
+            paused_until: Duration::ZERO,
         }
     }
 
@@ -67,6 +75,9 @@ impl Pacer {
     pub fn may_send(&mut self, now: Duration, in_flight: usize) -> Send {
         if in_flight as f64 >= self.limit.floor().max(1.0) {
             return Send::AfterAnAnswer;
+        }
+        if now < self.paused_until {
+            return Send::At(self.paused_until);
         }
         let Some(rate) = self.rate else { return Send::Now };
         let elapsed = now.saturating_sub(self.filled_at).as_secs_f64();
@@ -98,6 +109,11 @@ impl Pacer {
         pushed_back: u64,
     ) {
         self.accepted.add(now, taken as f64);
+        if taken > 0 || pushed_back > 0 {
+            // The service answers again.
+            self.failures = 0;
+            self.paused_until = Duration::ZERO;
+        }
         if pushed_back > 0 {
             // Answers to what was sent before the last cut say nothing of the pace after it.
             if self.last_cut.is_none_or(|cut| sent_at > cut) {
@@ -116,6 +132,19 @@ impl Pacer {
             // Units taken, as a share of a second's worth: so much of a second's growth.
             self.rate = Some(rate * (1.0 + GROWTH * (taken as f64 / rate).min(1.0)));
         }
+    }
+
+    /// A request that went out at `sent_at` got no definite answer: a service that fails at once must not be asked more
+    /// and more often. Half as many go out at once, and none before a pause that grows with each failure in a row;
+    /// `jitter` is from 0 to 1.
+    pub fn unanswered(&mut self, now: Duration, sent_at: Duration, jitter: f64) {
+        if self.last_failure.is_some_and(|failure| sent_at <= failure) {
+            return;
+        }
+        self.last_failure = Some(now);
+        self.failures = (self.failures + 1).min(8);
+        self.limit = (self.limit / 2.0).max(1.0);
+        self.paused_until = self.paused_until.max(now + self.backoff(jitter));
     }
 
     fn cut(&mut self, now: Duration) {
@@ -140,7 +169,7 @@ impl Pacer {
 
     /// How long what was pushed back should wait before it is sent again; `jitter` is from 0 to 1.
     pub fn backoff(&self, jitter: f64) -> Duration {
-        let longest = 0.025 * f64::from(1_u32 << self.backoff.min(8));
+        let longest = 0.025 * f64::from(1_u32 << self.backoff.max(self.failures).min(8));
         Duration::from_secs_f64(longest * (0.5 + jitter.clamp(0.0, 1.0) / 2.0))
     }
 

@@ -9,4 +9,4 @@ mod store;
 
 pub use error::{PortError, PortResult};
 pub use machine::{Clock, Random};
-pub use store::{ETag, Listed, Metadata, Object, ObjectHead, ObjectStore, PutIf};
+pub use store::{ETag, Metadata, OBJECT_TOO_LARGE, Object, ObjectHead, ObjectStore, PutIf};

@@ -36,26 +36,18 @@ pub struct Object {
     pub age: Duration,
 }
 
+/// The code of [`PortError::Refused`](super::PortError::Refused) for an object larger than a read allows.
+pub const OBJECT_TOO_LARGE: &str = "ObjectTooLarge";
+
 /// What a HEAD tells of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectHead {
     /// Its version.
     pub etag: ETag,
-    /// Its size in bytes.
-    pub size: u64,
     /// Its user metadata.
     pub metadata: Metadata,
     /// Its age, as in [`Object::age`].
     pub age: Duration,
-}
-
-/// One entry of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The whole key.
-    pub key: String,
-    /// Its size in bytes.
-    pub size: u64,
 }
 
 /// The bucket that holds queue files, locks and receipts. Keys are whole keys, the configured prefix included.
@@ -66,7 +58,7 @@ pub trait ObjectStore: Send + Sync {
     type Upload: Send;
 
     /// Reads a small object whole. `None` if it is not there. An object larger than `limit` bytes is
-    /// `Refused` with code `ObjectTooLarge`, without reading it.
+    /// `Refused` with code [`OBJECT_TOO_LARGE`], without reading it.
     fn get(&self, key: &str, limit: u64) -> impl Future<Output = PortResult<Option<Object>>> + Send;
 
     /// Reads up to `length` bytes from `offset`. Shorter at the end of the object, empty beyond it; `None` if the
@@ -78,7 +70,7 @@ pub trait ObjectStore: Send + Sync {
         length: u64,
     ) -> impl Future<Output = PortResult<Option<Bytes>>> + Send;
 
-    /// Size, version and metadata. `None` if it is not there.
+    /// Version, metadata and age. `None` if it is not there.
     fn head(&self, key: &str) -> impl Future<Output = PortResult<Option<ObjectHead>>> + Send;
 
     /// Writes an object under a condition.
@@ -125,5 +117,5 @@ pub trait ObjectStore: Send + Sync {
     /// Lists keys that begin with `prefix`, in order, those after `after`. At most 1,000 a call; an empty list is the
     /// end.
     fn list(&self, prefix: &str, after: Option<&str>)
-    -> impl Future<Output = PortResult<Vec<Listed>>> + Send;
+    -> impl Future<Output = PortResult<Vec<String>>> + Send;
 }

@@ -14,7 +14,16 @@ pub(crate) fn run_id(file_name: &str, etag: &ETag) -> String {
     format!("sosw-{}", short_digest(&[file_name, &etag.0]))
 }
 
-/// Copies the rows of `from` to `to`, then deletes `from`. If the copy stands already it is only deleted.
+/// What adopting came to.
+pub(crate) enum Adopted {
+    /// The rows stand under the new name.
+    Copied,
+    /// There were none.
+    Empty,
+}
+
+/// Copies the rows of `from` to `to`, then deletes `from`. If the copy stands already, or there are no rows, it is only
+/// deleted.
 ///
 /// # Errors
 /// A port's error; `DamagedQueue` if the file has a line without end.
@@ -25,7 +34,7 @@ pub(crate) async fn adopt(
     to: &str,
     run: &str,
     part_bytes: usize,
-) -> Result<(), EngineError> {
+) -> Result<Adopted, EngineError> {
     if store
         .head(to)
         .await
@@ -33,6 +42,10 @@ pub(crate) async fn adopt(
         .is_none()
     {
         let rows = count(store, from).await?;
+        if rows == 0 {
+            delete(store, from, head).await?;
+            return Ok(Adopted::Empty);
+        }
         let label = Label {
             run: run.to_owned(),
             rows,
@@ -50,13 +63,20 @@ pub(crate) async fn adopt(
             }
         }
     }
-    match store.delete(from, Some(&head.etag)).await {
-        Ok(()) => Ok(()),
-        Err(source) => Err(EngineError::Port {
-            step: "deleting the file that sosw left",
-            source,
-        }),
-    }
+    delete(store, from, head).await?;
+    Ok(Adopted::Copied)
+}
+
+/// Deletes a file, only if it is still as `head` says.
+pub(crate) async fn delete(
+    store: &impl ObjectStore,
+    key: &str,
+    head: &ObjectHead,
+) -> Result<(), EngineError> {
+    store
+        .delete(key, Some(&head.etag))
+        .await
+        .during("deleting a file that is of no more use")
 }
 
 /// Reads the next rows; `None` after the last. Empty lines are left out.

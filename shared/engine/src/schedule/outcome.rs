@@ -40,6 +40,9 @@ pub enum Outcome {
         files: Vec<String>,
         /// Files that wait for somebody: they stopped at a damaged row, or their lock can't be read.
         stopped: Vec<String>,
+        /// Files that could not be looked at; the next sweep tries again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unreadable: Vec<String>,
         /// Siblings that could not be started; the next sweep tries again.
         failed: Vec<String>,
     },

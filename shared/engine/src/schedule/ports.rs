@@ -23,12 +23,14 @@ pub enum Created {
 }
 
 /// What a task in doubt turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InDoubt {
     /// It stood in none of the three tables and was created now.
     Created,
     /// It stands in the tasks, retry or closed table: it was created before.
     AlreadyThere,
+    /// It can never be created: the service says why.
+    Refused(String),
 }
 
 /// A meta row of sosw (`sosw_tasks_meta`): who created which task when.

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use jobmill_core::job::chunk::{Chunks, Rows};
+use jobmill_core::queue::lock::Lock;
 use jobmill_core::{Error, ErrorKind};
 
 use crate::error::{During as _, EngineError};
-use crate::lease::again;
 use crate::ports::{Clock, Metadata, ObjectHead, ObjectStore, PortError, PutIf, Random};
+use crate::retry::{again, retry};
 
 /// S3 takes 10,000 parts.
 const MAX_PARTS: u64 = 10_000;
@@ -36,6 +37,16 @@ impl Label {
         metadata
     }
 
+    /// The label of the file that a lock is about.
+    pub(crate) fn of_lock(lock: &Lock) -> Self {
+        Self {
+            run: lock.run.clone(),
+            rows: lock.rows,
+            fingerprint: lock.fingerprint.clone(),
+            as_of: lock.as_of.clone(),
+        }
+    }
+
     /// The label of a queue file; `None` if it has none, because it is not of our making.
     pub(crate) fn of(head: &ObjectHead) -> Option<Self> {
         let metadata = &head.metadata;
@@ -55,8 +66,8 @@ impl Label {
 pub(crate) enum Spooled {
     /// The file stands; its rows, if this invocation wrote them and they are few.
     Ours(Option<Bytes>),
-    /// The file stood already, by the same job.
-    Stands,
+    /// The file stood already, by the same job, with rows as it says.
+    Stands(Label),
     /// The put was refused but there is no file: it was completed and deleted meanwhile, or the answer was wrong.
     Vanished,
 }
@@ -99,9 +110,12 @@ pub(crate) async fn spool(
             }
             Err(error) => error,
         };
-        if let Some(head) = store.head(key).await.during("looking for the queue file")? {
+        if let Some(head) = retry(host, || store.head(key))
+            .await
+            .during("looking for the queue file")?
+        {
             return match Label::of(&head) {
-                Some(found) if found.fingerprint == label.fingerprint => Ok(Spooled::Stands),
+                Some(found) if found.fingerprint == label.fingerprint => Ok(Spooled::Stands(found)),
                 _ => Err(conflict(&label.run)),
             };
         }

@@ -16,8 +16,6 @@ pub(crate) struct Lines {
     text: Bytes,
     /// The row that `text` begins with, and where it begins in the file.
     next: Cursor,
-    /// How much of `text` is known to hold no line feed.
-    searched: usize,
     /// Read ahead of need.
     ahead: Option<Bytes>,
     /// Where the next read begins.
@@ -44,7 +42,6 @@ impl Lines {
         Self {
             text: Bytes::new(),
             next: cursor,
-            searched: 0,
             ahead: None,
             read_at: cursor.byte,
             at_end: false,
@@ -57,7 +54,6 @@ impl Lines {
         Self {
             text: file.slice(from..),
             next: cursor,
-            searched: 0,
             ahead: None,
             read_at: 0,
             at_end: true,
@@ -73,17 +69,7 @@ impl Lines {
     pub(crate) fn feed(&mut self, read: Bytes) {
         self.read_at += read.len() as u64;
         self.at_end = (read.len() as u64) < READ_BYTES;
-        if self.searched == self.text.len() && !self.text.is_empty() {
-            self.append(&read);
-        } else if self.text.is_empty() {
-            self.text = read;
-        } else {
-            self.ahead = Some(read);
-        }
-    }
-
-    fn append(&mut self, read: &Bytes) {
-        self.text = [self.text.as_ref(), read.as_ref()].concat().into();
+        self.ahead = Some(read);
     }
 
     /// The row that comes next.
@@ -94,24 +80,18 @@ impl Lines {
     /// Hands out the next line.
     pub(crate) fn next(&mut self) -> Next {
         loop {
-            let unseen = self.text.get(self.searched..).unwrap_or_default();
-            if let Some(found) = memchr::memchr(b'\n', unseen) {
-                let length = self.searched + found;
+            if let Some(length) = memchr::memchr(b'\n', &self.text) {
                 if length > MAX_LINE_BYTES {
                     return Next::TooLong;
                 }
                 return self.hand_out(length, 1);
             }
-            self.searched = self.text.len();
-            if self.searched > MAX_LINE_BYTES {
+            if self.text.len() > MAX_LINE_BYTES {
                 return Next::TooLong;
             }
             match self.ahead.take() {
-                Some(read) if self.text.is_empty() => {
-                    self.text = read;
-                    self.searched = 0;
-                }
-                Some(read) => self.append(&read),
+                Some(read) if self.text.is_empty() => self.text = read,
+                Some(read) => self.text = [self.text.as_ref(), read.as_ref()].concat().into(),
                 None if !self.at_end => return Next::ReadMore,
                 None if self.text.is_empty() => return Next::End,
                 // A file of another make may lack the last line feed.
@@ -123,7 +103,6 @@ impl Lines {
     fn hand_out(&mut self, length: usize, feed: usize) -> Next {
         let line = self.text.split_to(length);
         self.text.advance(feed.min(self.text.len()));
-        self.searched = 0;
         self.next = Cursor {
             row: self.next.row + 1,
             byte: self.next.byte + (length + feed) as u64,
