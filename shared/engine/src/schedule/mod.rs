@@ -21,7 +21,7 @@ use jobmill_core::queue::receipt::Receipt;
 use jobmill_core::task::greenfield::{Greenfield, GreenfieldRange};
 use jobmill_core::task::pacer::{MAX_LIMIT, Pacer};
 use jobmill_core::task::row::payload_of;
-use jobmill_core::{Error, ErrorKind};
+use jobmill_core::{Error, ErrorKind, Warning};
 
 use crate::error::{During as _, EngineError};
 use crate::lease::{ATTEMPTS, Lease, Written, again, find, pause};
@@ -86,7 +86,7 @@ struct Brought {
     spooled: bool,
     hop: u32,
     skip_line: Option<u64>,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S, T, I, H> {
@@ -146,7 +146,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
         let rows = plan.chunks.row_count();
         (self.observer)(Observation::Planned { rows });
         for warning in &plan.warnings {
-            tracing::warn!(run_id = %run, "{warning}");
+            tracing::warn!(run_id = %run, r#type = warning.kind.name(), path = warning.path, "{warning}");
         }
         let keys = self.config.keys(self.config.file_name(&run));
         let label = Label {
