@@ -32,10 +32,14 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// Warnings go to standard error, so that they disturb no output.
-pub(crate) fn warn<'a>(warnings: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
+pub(crate) fn warn(warnings: impl IntoIterator<Item = impl ToString>) -> io::Result<()> {
     let mut out = anstream::stderr().lock();
     for warning in warnings {
-        writeln!(out, "{WARNING}warning{WARNING:#}: {}", printable(warning))?;
+        writeln!(
+            out,
+            "{WARNING}warning{WARNING:#}: {}",
+            printable(&warning.to_string())
+        )?;
     }
     Ok(())
 }

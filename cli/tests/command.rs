@@ -584,7 +584,7 @@ fn warnings_disturb_no_output() {
     assert_eq!(
         said.err,
         "warning: jobmill.json has a setting that means nothing here: `jobmill check jobmill.json` names it\n\
-         warning: `isolate_planets\\u{1b}[2J` looks like a flag, but schema `default` has no such attribute: it is payload\n"
+         warning: $['isolate_planets\\u001b[2J']: `isolate_planets\\u{1b}[2J` looks like a flag, but schema `default` has no such attribute: it is payload\n"
     );
     let said = plan_of(
         &self::config(),
@@ -636,7 +636,7 @@ fn check_tells_what_is_configured_and_what_means_nothing() {
     assert!(said.out.contains("default: sections > stores\n"), "{said:?}");
     assert_eq!(
         said.err,
-        "warning: `init_clients` means something to sosw and nothing here\n"
+        "warning: $.init_clients: `init_clients` means something to sosw and nothing here\n"
     );
     let said = jobmill_with(
         folder.path(),

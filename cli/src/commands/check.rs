@@ -49,7 +49,7 @@ pub(crate) fn execute(arguments: &CheckArguments) -> Result<(), Failure> {
     let mut out = anstream::stdout().lock();
     match (config, arguments.format) {
         (Ok(config), Format::Text) => {
-            warn(config.warnings.iter().map(String::as_str))?;
+            warn(&config.warnings)?;
             Ok(write_text(&name_of(&arguments.config), &config, &mut out)?)
         }
         (Ok(config), Format::Json) => Ok(writeln!(out, "{:#}", to_json(&config))?),

@@ -103,9 +103,10 @@ pub(crate) fn execute(arguments: &PlanArguments, surroundings: &Surroundings) ->
     let config_warning = config_warning(&given);
     let Given { request, config, .. } = given;
     let plan = Plan::make(&config, request, arguments.job.as_of, surroundings.now)?;
-    warn(config_warning.iter().chain(&plan.warnings).map(String::as_str))?;
+    warn(&config_warning)?;
+    warn(&plan.warnings)?;
     if plan.chunks.row_count() == 0 {
-        warn([nothing_to_do(&plan).as_str()])?;
+        warn([nothing_to_do(&plan)])?;
     }
     match arguments.format {
         Format::Rows => write_rows(&plan.chunks, &mut io::stdout().lock())?,

@@ -131,9 +131,10 @@ fn settle(arguments: &RunArguments, surroundings: &Surroundings) -> Result<Order
     let run_id = arguments.run_id.clone().or_else(|| request.run_id.clone());
     let run_id = run_id.unwrap_or_else(|| surroundings.fresh_run_id.clone());
     let plan = Plan::make(&config, request, arguments.job.as_of, surroundings.now)?;
-    warn(config_warning.iter().chain(&plan.warnings).map(String::as_str))?;
+    warn(&config_warning)?;
+    warn(&plan.warnings)?;
     if plan.chunks.row_count() == 0 {
-        warn([nothing_to_do(&plan).as_str()])?;
+        warn([nothing_to_do(&plan)])?;
     }
     let (cloud, out) = (arguments.cloud, arguments.out.clone());
     let timeout = arguments.timeout.unwrap_or(config.timeout);

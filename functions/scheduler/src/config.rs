@@ -35,7 +35,7 @@ impl ConfigCell {
             Failure::from(Config::error(&problems))
         })?;
         for warning in &config.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(r#type = warning.kind.name(), path = warning.path, "{warning}");
         }
         Ok(config)
     }

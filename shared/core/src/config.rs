@@ -8,7 +8,9 @@ use crate::error::{Error, ErrorKind, excerpt, shorten};
 use crate::job::schema::{Schema, Schemas};
 use crate::json;
 use crate::queue::names::{self, Keys};
+use crate::suggest::suggestion;
 use crate::task::tables::{FieldNames, Tables};
+use crate::warning::{Document, Step, Warning, WarningKind, Warnings, json_path};
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -39,8 +41,10 @@ pub struct Config {
     pub tables: Tables,
     /// `task_writes`.
     pub task_writes: TaskWrites,
-    /// What is accepted but has no meaning here.
-    pub warnings: Vec<String>,
+    /// `strict`: a job with a warning is refused.
+    pub strict: bool,
+    /// What is accepted but may not be what was meant.
+    pub warnings: Vec<Warning>,
 }
 
 /// How tasks are created in batches.
@@ -52,7 +56,7 @@ pub enum TaskWrites {
     Overwrite,
 }
 
-const TOP: [&str; 13] = [
+const TOP: [&str; 14] = [
     "queue_bucket",
     "s3_prefix",
     "queue_file",
@@ -62,6 +66,7 @@ const TOP: [&str; 13] = [
     "max_tasks_per_job",
     "lease_seconds",
     "task_writes",
+    "strict",
     "job_schema",
     "job_schema_variants",
     "task_config",
@@ -138,12 +143,12 @@ impl Config {
         };
         let mut reader = Reader {
             problems: Vec::new(),
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
         };
         let config = reader.config(map);
         if reader.problems.is_empty() {
             Ok(Self {
-                warnings: reader.warnings,
+                warnings: reader.warnings.finish(Document::Config),
                 ..config
             })
         } else {
@@ -239,24 +244,18 @@ impl Config {
 /// The schema of a job that names none.
 pub const DEFAULT_SCHEMA: &str = "default";
 
-fn suggestion<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
-    known
-        .map(|name| (strsim::jaro_winkler(wrong, name), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or_else(String::new, |(_, name)| format!(" (did you mean {name:?}?)"))
-}
-
 struct Reader {
     problems: Vec<String>,
-    warnings: Vec<String>,
+    warnings: Warnings,
 }
 
 impl Reader {
     fn config(&mut self, map: &Map<String, Value>) -> Config {
         self.keys("", map, &TOP, &TOP_OF_SOSW);
         if map.contains_key("custom_period_patterns") {
-            self.warnings.push(
+            self.warn(
+                WarningKind::IgnoredKey,
+                "custom_period_patterns",
                 "`custom_period_patterns` needs methods of a Python class: jobs that use such a period are refused"
                     .to_owned(),
             );
@@ -361,8 +360,25 @@ impl Reader {
                     TaskWrites::Insert
                 }
             },
+            strict: match map.get("strict") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(strict)) => *strict,
+                Some(other) => {
+                    self.problems
+                        .push(format!("`strict` is {}: write true or false", excerpt(other)));
+                    false
+                }
+            },
             warnings: Vec::new(),
         }
+    }
+
+    /// `field` is a dotted path of known names, the last of which may be any.
+    fn warn(&mut self, kind: WarningKind, field: &str, sentence: String) {
+        let (known, last) = field.rsplit_once('.').unwrap_or(("", field));
+        let known = known.split('.').filter(|name| !name.is_empty());
+        let path = json_path(known.chain([last]).map(Step::Key));
+        self.warnings.add(kind, Document::Config, || (path, sentence));
     }
 
     fn keys(&mut self, at: &str, map: &Map<String, Value>, known: &[&str], of_sosw: &[&str]) {
@@ -375,10 +391,8 @@ impl Reader {
                 || (at.is_empty() && key.ends_with("_dynamo_db_config"));
             if pattern || of_sosw.contains(&key.as_str()) {
                 if key != "custom_period_patterns" {
-                    self.warnings.push(format!(
-                        "`{at}{}` means something to sosw and nothing here",
-                        shorten(key)
-                    ));
+                    let sentence = format!("`{}` means something to sosw and nothing here", shorten(key));
+                    self.warn(WarningKind::IgnoredKey, &format!("{at}{key}"), sentence);
                 }
             } else {
                 self.problems.push(format!(
@@ -516,10 +530,16 @@ impl Reader {
         for (name, settings) in self.object("task_config.labourers", value).into_iter().flatten() {
             let field = format!("task_config.labourers.{}", shorten(name));
             if crate::job::fields::function_name(name) != Some(name) {
-                self.warnings.push(format!(
-                    "`{field}` is no name of a Lambda function (letters, digits and _ = , . @ -), so that no job can \
-                     name it: write the name here, and an ARN into `arn`"
-                ));
+                let sentence = format!(
+                    "{:?} is no name of a Lambda function (letters, digits and _ = , . @ -), so that no job can name \
+                     it: write the name here, and an ARN into `arn`",
+                    shorten(name)
+                );
+                let path = json_path([Step::Key("task_config"), Step::Key("labourers"), Step::Key(name)]);
+                self.warnings
+                    .add(WarningKind::UnreachableLabourer, Document::Config, || {
+                        (path, sentence)
+                    });
             }
             let settings = self.object(&field, Some(settings));
             let arn = settings

@@ -8,7 +8,9 @@ pub mod error;
 pub mod job;
 pub mod json;
 pub mod queue;
+mod suggest;
 pub mod task;
-mod warning;
+pub mod warning;
 
 pub use error::{Error, ErrorKind};
+pub use warning::{Document, Warning, WarningKind};

@@ -125,6 +125,7 @@ async fn go(
         run_id: Some(order.run_id.clone()),
         as_of: order.plan.as_of,
         event_time: None,
+        strict: false,
         warnings: Vec::new(),
     });
     let begun = host.monotonic();

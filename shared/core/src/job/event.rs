@@ -7,7 +7,7 @@ use crate::job::fields::Job;
 use crate::job::period::AsOf;
 use crate::json;
 use crate::queue::names::LOCK_PREFIX;
-use crate::warning::MAX_WARNINGS;
+use crate::warning::{Document, Step, Warning, WarningKind, Warnings, json_path};
 
 /// The longest run id, in characters.
 pub const MAX_RUN_ID: usize = 128;
@@ -34,8 +34,10 @@ pub struct JobRequest {
     pub as_of: Option<AsOf>,
     /// When EventBridge made the event.
     pub event_time: Option<AsOf>,
+    /// Refuse the job if there is anything to warn of.
+    pub strict: bool,
     /// What was ignored.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// A queue file to go on with.
@@ -101,6 +103,7 @@ fn read_envelope(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
             run_id: None,
             as_of: None,
             event_time: None,
+            strict: false,
             warnings: Vec::new(),
         });
     };
@@ -110,8 +113,10 @@ fn read_envelope(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
         run_id: None,
         as_of: None,
         event_time: None,
+        strict: false,
         warnings: Vec::new(),
     };
+    let mut warnings = Warnings::default();
     for (key, value) in event {
         match key.as_str() {
             "lambda_name" => {
@@ -123,13 +128,26 @@ fn read_envelope(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
             "run_id" => request.run_id = Some(read_run_id("run_id", &value)?),
             "as_of" if value.is_null() => {}
             "as_of" => request.as_of = Some(read_moment("as_of", &value)?),
-            other => request.warnings.push(format!(
-                "`{}` beside `job` is ignored: an envelope has `job`, `lambda_name`, `run_id` and `as_of`",
-                shorten(other)
-            )),
+            "strict" if value.is_null() => {}
+            "strict" => match value {
+                Value::Bool(strict) => request.strict = strict,
+                other => {
+                    return Err(Error::event(format!(
+                        "`strict` is {}: write true or false",
+                        excerpt(&other)
+                    )));
+                }
+            },
+            other => warnings.add(WarningKind::IgnoredKey, Document::Event, || {
+                let sentence = format!(
+                    "`{}` beside `job` is ignored: an envelope has `job`, `lambda_name`, `run_id`, `as_of` and `strict`",
+                    shorten(other)
+                );
+                (json_path([Step::Key(other)]), sentence)
+            }),
         }
     }
-    request.warnings.truncate(MAX_WARNINGS);
+    request.warnings = warnings.finish(Document::Event);
     request.job = job;
     Ok(request)
 }

@@ -18,7 +18,7 @@ use crate::job::schema::Schema;
 use crate::json::{is_empty, kind};
 use crate::task::item::{MAX_ITEM_BYTES, item_bytes};
 use crate::task::row::payload_of;
-use crate::warning::MAX_WARNINGS;
+use crate::warning::{Document, Step, Warning, WarningKind, Warnings, json_path, refuse};
 
 /// The largest queue file, in bytes: more can hardly be written within the fifteen minutes of an invocation.
 pub const MAX_QUEUE_BYTES: u64 = 64 << 30;
@@ -44,8 +44,8 @@ pub struct Plan {
     pub fingerprint: String,
     /// The rows.
     pub chunks: Chunks,
-    /// What was ignored or may not be what was meant.
-    pub warnings: Vec<String>,
+    /// What was accepted but may not be what was meant.
+    pub warnings: Vec<Warning>,
 }
 
 impl Plan {
@@ -57,7 +57,8 @@ impl Plan {
         let JobRequest {
             mut job,
             as_of: of_request,
-            mut warnings,
+            strict,
+            warnings,
             ..
         } = request;
         let as_of = as_of.or(of_request);
@@ -70,7 +71,10 @@ impl Plan {
             None => false,
         };
         let inspected = inspect(schema, &job)?;
-        warnings.extend(inspected.warnings);
+        let mut warnings = Warnings::after(warnings);
+        for (path, sentence) in inspected.warnings {
+            warnings.add(WarningKind::UnknownFlag, Document::Job, || (path, sentence));
+        }
         let split = inspected.root.must_split;
         let found = find_dates(&job, isolate_days);
         let dates_active = split
@@ -82,10 +86,12 @@ impl Plan {
             taken_out.extend(["period", "isolate_days"]);
             let own = match found {
                 Found::Period(period) => {
-                    if job.get("date_list").is_some_and(|list| !is_empty(list))
-                        && warnings.len() < MAX_WARNINGS
-                    {
-                        warnings.push("`period` replaces the `date_list` of the job".to_owned());
+                    if job.get("date_list").is_some_and(|list| !is_empty(list)) {
+                        warnings.add(WarningKind::ReplacedDateList, Document::Job, || {
+                            let sentence =
+                                "`period` replaces the `date_list` of the job: keep one of the two";
+                            (json_path([Step::Key("date_list")]), sentence.to_owned())
+                        });
                     }
                     let today = as_of.unwrap_or(now).date_in(&schema.timezone);
                     Some(period::expand(period, today)?.into_iter().map(iso).collect())
@@ -140,6 +146,10 @@ impl Plan {
             ));
         }
         check_sizes(config, &labourer_id, &chunks)?;
+        let warnings = warnings.finish(Document::Job);
+        if strict || config.strict {
+            refuse(config.warnings.iter().chain(&warnings))?;
+        }
         Ok(Self {
             labourer_id,
             schema: schema.name.clone(),

@@ -20,7 +20,7 @@ use jobmill_core::job::plan::Plan;
 use jobmill_core::queue::lock::MAX_LOCK_BYTES;
 use jobmill_core::queue::names::Keys;
 use jobmill_core::queue::receipt::Receipt;
-use jobmill_core::{Error, ErrorKind};
+use jobmill_core::{Error, ErrorKind, Warning};
 
 use crate::error::{During as _, EngineError};
 use crate::limits::Limits;
@@ -73,7 +73,7 @@ struct Resume {
     spooled: bool,
     hop: u32,
     skip_line: Option<u64>,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S, T, I, H> {
@@ -133,7 +133,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
         let rows = plan.chunks.row_count();
         (self.observer)(Observation::Planned { rows });
         for warning in &plan.warnings {
-            tracing::warn!(run_id = %run, "{warning}");
+            tracing::warn!(run_id = %run, r#type = warning.kind.name(), path = warning.path, "{warning}");
         }
         let keys = self.config.keys(self.config.file_name(&run));
         let label = Label {

@@ -1,5 +1,6 @@
 //! How an invocation ended, as its caller sees it.
 
+use jobmill_core::Warning;
 use jobmill_core::queue::lock::Counters;
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +76,7 @@ pub struct Summary {
     pub counters: Counters,
     /// What somebody should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Outcome {

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::job::fields::{looks_like_flag, read_batch_size, read_switch};
 use crate::job::schema::{Attribute, Meaning, Schema, Spelling};
 use crate::json::is_empty;
-use crate::warning::MAX_WARNINGS;
+use crate::warning::{MAX_WARNINGS, Step, json_path};
 
 /// A branch of a job that was checked: the root, or an object that is the value of an entry.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Inspected<'a> {
     pub(crate) root: Branch<'a>,
     /// Where a branch below the root has a `date_list` of its own.
     pub(crate) inner_date_list: Option<String>,
-    pub(crate) warnings: Vec<String>,
+    pub(crate) warnings: Vec<(String, String)>,
 }
 
 /// For one attribute, whether each of its four flags is in effect further out; `None`: not there.
@@ -48,7 +48,7 @@ struct Inspector<'a> {
     schema: &'a Schema,
     path: Vec<&'a str>,
     inner_date_list: Option<String>,
-    warnings: Vec<String>,
+    warnings: Vec<(String, String)>,
     warned: std::collections::HashSet<&'a str>,
 }
 
@@ -178,11 +178,13 @@ impl<'a> Inspector<'a> {
     fn warn_of(&mut self, key: &'a str) {
         let known = key == "isolate_days" && self.path.is_empty();
         if looks_like_flag(key) && !known && self.warnings.len() < MAX_WARNINGS && self.warned.insert(key) {
-            self.warnings.push(format!(
+            let path = json_path(self.path.iter().copied().chain([key]).map(Step::Key));
+            let sentence = format!(
                 "`{}` looks like a flag, but schema `{}` has no such attribute: it is payload",
-                join(&self.path, key),
+                crate::error::shorten(key),
                 self.schema.name
-            ));
+            );
+            self.warnings.push((path, sentence));
         }
     }
 }
