@@ -781,3 +781,6 @@ impl Pace {
         wanted.max(grown).clamp(limits.first_window, limits.last_window)
     }
 }
+
+#[cfg(test)]
+mod tests;
