@@ -429,7 +429,7 @@ async fn meta_rows_look_as_sosw_writes_them() {
 }
 
 #[tokio::test]
-async fn a_retry_table_with_another_key_is_refused_as_a_whole() {
+async fn tables_that_are_not_there_or_of_another_make_are_named() {
     let (cloud, clients) = local_cloud().await;
     cloud.create_task_tables(&TaskTables::default()).unwrap();
     cloud
@@ -440,18 +440,46 @@ async fn a_retry_table_with_another_key_is_refused_as_a_whole() {
             "KeySchema": [{"AttributeName": "task_id", "KeyType": "HASH"}],
         }))
         .unwrap();
-    cloud
-        .put_item("retry", serde_json::json!({"task_id": {"S": "1"}}))
-        .unwrap();
-    let tables = Tables {
+    let with = |tables: Tables| DynamoTasks::new(clients.dynamodb.clone(), tables, TaskWrites::Insert);
+    let now = Greenfield::from_millis(1_709_700_000_000);
+
+    let tasks = with(Tables {
+        tasks: "nowhere".to_owned(),
+        ..Tables::default()
+    });
+    let missing = |error: Option<PortError>| match error {
+        Some(PortError::Environment { kind, message }) => {
+            assert_eq!(kind, "NoSuchTable");
+            message
+        }
+        other => panic!("{other:?}"),
+    };
+    let found = missing(tasks.newest_greenfield("worker", now).await.err());
+    assert!(found.contains("\"nowhere\""), "{found}");
+    let found = missing(tasks.create(&[task("1")]).await.err());
+    assert!(found.contains("\"nowhere\""), "{found}");
+    let found = missing(tasks.create_in_doubt(&task("1")).await.err());
+    assert!(found.contains("\"nowhere\", \"sosw_retry_tasks\" or"), "{found}");
+
+    let tasks = with(Tables {
+        index_greenfield: "no-index".to_owned(),
+        ..Tables::default()
+    });
+    let found = missing(tasks.newest_greenfield("worker", now).await.err());
+    assert!(
+        found.contains("\"sosw_tasks\" lacks its index") && found.contains("no-index"),
+        "{found}"
+    );
+
+    // The retry table must have the key of sosw's.
+    let tasks = with(Tables {
         retry: "retry".to_owned(),
         ..Tables::default()
-    };
-    let tasks = DynamoTasks::new(clients.dynamodb, tables, TaskWrites::Insert);
-    let with_both = tasks.create_in_doubt(&task("1")).await;
+    });
+    let refused = tasks.create_in_doubt(&task("1")).await;
     assert!(
-        matches!(with_both, Err(PortError::Refused { .. })),
-        "{with_both:?}"
+        matches!(&refused, Err(PortError::Refused { message, .. }) if message.contains("\"retry\"")),
+        "{refused:?}"
     );
 }
 

@@ -1,17 +1,16 @@
 //! The scheduler Lambda. This file only wires: environment, logs, clients, handler.
 
-mod config;
 mod handler;
-mod logs;
 mod metrics;
 
 use std::sync::Arc;
 
-use jobmill_aws::{ClientOptions, Clients, SystemHost};
+use jobmill_aws::{ClientOptions, SystemHost};
+use jobmill_lambda::invocation::Event;
+use jobmill_lambda::{ClientsCell, ConfigCell, logs};
 use lambda_runtime::service_fn;
 
-use crate::config::ConfigCell;
-use crate::handler::{Event, Scheduler};
+use crate::handler::Scheduler;
 
 /// A drain allocates for every request; docs/performance.md has what this one saves.
 #[global_allocator]
@@ -29,7 +28,7 @@ fn environment(name: &str) -> Option<String> {
 async fn main() -> Result<(), lambda_runtime::Error> {
     logs::start(environment("AWS_LAMBDA_LOG_LEVEL").as_deref());
     let scheduler = Arc::new(Scheduler {
-        clients: Clients::from_environment(ClientOptions::default()).await,
+        clients: ClientsCell::start(ClientOptions::default()).await,
         config: ConfigCell::new(environment("JOBMILL_CONFIG")),
         host: SystemHost::new(),
     });

@@ -1,37 +1,16 @@
-//! The metrics of the scheduler: names, units and meaning in one place, and how they are written. CloudWatch reads them
-//! from the log in its embedded metric format (one JSON line with `_aws` in it), so they cost no request and no wait.
-//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+//! The metrics of the scheduler: names, units and meaning in one place, and what of the engine's observations they count.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jobmill_engine::schedule::{Observation, Outcome};
-use serde_json::{Map, Value, json};
+use jobmill_lambda::emf::{Line, Properties};
+use serde_json::Map;
 
-/// The namespace in CloudWatch.
-const NAMESPACE: &str = "Jobmill";
-/// The dimension that all metrics have: the name of the function.
-const FUNCTION: &str = "FunctionName";
-/// The second dimension of [`Metric::Errors`].
-const ERROR_TYPE: &str = "ErrorType";
 /// While a drain goes on, what has come together is written so often.
 const EVERY: Duration = Duration::from_secs(15);
 
-macro_rules! metrics {
-    ($($name:ident, $unit:literal, $meaning:literal;)*) => {
-        /// A metric; its name in CloudWatch is the name of the variant.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Metric { $(#[doc = $meaning] $name),* }
-
-        impl Metric {
-            /// All of them: name, unit and meaning, in the order of the enum.
-            pub(crate) const ALL: &[(Metric, &str, &str, &str)] =
-                &[$((Metric::$name, stringify!($name), $unit, $meaning)),*];
-        }
-    };
-}
-
-metrics! {
+jobmill_lambda::metrics! {
     JobsPlanned, "Count", "Jobs that were understood, repeated deliveries included.";
     RowsPlanned, "Count", "Rows of those jobs.";
     RowsSpooled, "Count", "Rows written to queue files.";
@@ -54,15 +33,8 @@ metrics! {
     Errors, "Count", "Invocations that failed, also by `ErrorType`.";
 }
 
-/// What is known of the invocation beside numbers: properties of each line, to search logs by.
-pub(crate) struct Properties {
-    pub(crate) function_name: String,
-    pub(crate) request_id: String,
-}
-
 /// The metrics of one invocation. Takes note of what the engine tells, and gives a line now and then.
 pub(crate) struct Metrics<'a> {
-    properties: Properties,
     /// Monotonic and wall clock.
     clock: &'a (dyn Fn() -> (Duration, i64) + Sync),
     /// Where lines go.
@@ -70,33 +42,22 @@ pub(crate) struct Metrics<'a> {
     noted: Mutex<Noted>,
 }
 
-#[derive(Default)]
 struct Noted {
-    /// By the place of the metric in [`Metric::ALL`].
-    values: Vec<Option<f64>>,
+    properties: Properties,
+    line: Line,
+    /// When the last line was written, or the invocation began.
     written: Duration,
-    /// The run that this invocation works on.
-    run: Map<String, Value>,
-    /// Rows that were confirmed when the last line was written; none: nothing was drained yet.
-    done: Option<u64>,
+    /// Tasks that were confirmed since.
+    confirmed: u64,
 }
 
 impl Noted {
     fn add(&mut self, metric: Metric, value: u64) {
-        if let Some(place) = self.place(metric) {
-            *place = Some(place.unwrap_or(0.0) + value as f64);
-        }
+        self.line.add(metric.definition(), value);
     }
 
     fn set(&mut self, metric: Metric, value: f64) {
-        if let Some(place) = self.place(metric) {
-            *place = Some(value);
-        }
-    }
-
-    fn place(&mut self, metric: Metric) -> Option<&mut Option<f64>> {
-        self.values.resize(Metric::ALL.len(), None);
-        self.values.get_mut(metric as usize)
+        self.line.set(metric.definition(), value);
     }
 }
 
@@ -107,11 +68,12 @@ impl<'a> Metrics<'a> {
         write: &'a (dyn Fn(&str) + Sync),
     ) -> Self {
         let noted = Noted {
+            properties,
+            line: Line::default(),
             written: clock().0,
-            ..Noted::default()
+            confirmed: 0,
         };
         Self {
-            properties,
             clock,
             write,
             noted: Mutex::new(noted),
@@ -132,7 +94,7 @@ impl<'a> Metrics<'a> {
                 file_name,
                 hop,
             } => {
-                noted.run = Map::from_iter([
+                noted.properties.more = Map::from_iter([
                     ("run_id".to_owned(), run_id.into()),
                     ("file_name".to_owned(), file_name.into()),
                     ("hop".to_owned(), hop.into()),
@@ -145,6 +107,7 @@ impl<'a> Metrics<'a> {
                 unprocessed,
                 throttled,
             } => {
+                noted.confirmed += created + already_there;
                 noted.add(Metric::TasksCreated, created);
                 noted.add(Metric::TasksAlreadyThere, already_there);
                 noted.add(Metric::UnprocessedTasks, unprocessed);
@@ -173,15 +136,14 @@ impl<'a> Metrics<'a> {
     fn progress(&self, noted: &mut Noted, done: u64, rows: u64) {
         let (now, wall_ms) = (self.clock)();
         let since = now.saturating_sub(noted.written).as_secs_f64();
-        let before = *noted.done.get_or_insert(done);
         noted.set(Metric::RemainingRows, rows.saturating_sub(done) as f64);
         if since > 0.0 {
-            noted.set(Metric::DrainRate, done.saturating_sub(before) as f64 / since);
+            noted.set(Metric::DrainRate, noted.confirmed as f64 / since);
         }
         if since >= EVERY.as_secs_f64() {
             self.write_line(noted, wall_ms, None);
             noted.written = now;
-            noted.done = Some(done);
+            noted.confirmed = 0;
         }
     }
 
@@ -193,7 +155,8 @@ impl<'a> Metrics<'a> {
                 if matches!(outcome, Outcome::HandedOff { .. }) {
                     noted.add(Metric::HandOffs, 1);
                 }
-                noted.run.insert("outcome".to_owned(), outcome.name().into());
+                let more = &mut noted.properties.more;
+                more.insert("outcome".to_owned(), outcome.name().into());
             }
             Err(_) => noted.add(Metric::Errors, 1),
         }
@@ -203,46 +166,16 @@ impl<'a> Metrics<'a> {
 
     /// Writes and forgets what was noted; nothing if there is nothing.
     fn write_line(&self, noted: &mut Noted, wall_ms: i64, error_type: Option<&str>) {
-        let values = std::mem::take(&mut noted.values);
-        let known = Metric::ALL
-            .iter()
-            .zip(&values)
-            .filter_map(|(metric, value)| Some((metric, (*value)?)));
-        let mut line = Map::new();
-        let mut definitions = Vec::new();
-        for ((_, name, unit, _), value) in known {
-            definitions.push(json!({ "Name": name, "Unit": unit }));
-            line.insert((*name).to_owned(), value.into());
+        if let Some(line) = noted.line.take(&noted.properties, wall_ms, error_type) {
+            (self.write)(&line);
         }
-        if definitions.is_empty() {
-            return;
-        }
-        let mut directives = vec![json!({
-            "Namespace": NAMESPACE, "Dimensions": [[FUNCTION]], "Metrics": definitions,
-        })];
-        if let Some(error_type) = error_type {
-            line.insert(ERROR_TYPE.to_owned(), error_type.into());
-            directives.push(json!({
-                "Namespace": NAMESPACE, "Dimensions": [[FUNCTION, ERROR_TYPE]],
-                "Metrics": [{ "Name": "Errors", "Unit": "Count" }],
-            }));
-        }
-        line.insert(FUNCTION.to_owned(), self.properties.function_name.as_str().into());
-        line.insert(
-            "request_id".to_owned(),
-            self.properties.request_id.as_str().into(),
-        );
-        line.extend(noted.run.clone());
-        line.insert(
-            "_aws".to_owned(),
-            json!({ "Timestamp": wall_ms, "CloudWatchMetrics": directives }),
-        );
-        (self.write)(&Value::Object(line).to_string());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     /// Runs `told` with metrics whose clock it may move; gives the lines that were written.
@@ -254,6 +187,7 @@ mod tests {
         let properties = Properties {
             function_name: "scheduler".to_owned(),
             request_id: "r-1".to_owned(),
+            ..Properties::default()
         };
         let metrics = Metrics::new(properties, &clock, &write);
         told(&metrics, &|seconds| {
@@ -261,25 +195,6 @@ mod tests {
         });
         drop(metrics);
         written.into_inner().unwrap()
-    }
-
-    /// The specification: each metric and dimension that a directive names is a member of the line.
-    fn assert_embedded(line: &Value) {
-        assert!(line["_aws"]["Timestamp"].is_i64());
-        for directive in line["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
-            assert_eq!(directive["Namespace"], NAMESPACE);
-            for metric in directive["Metrics"].as_array().unwrap() {
-                assert!(line[metric["Name"].as_str().unwrap()].is_number(), "{line}");
-            }
-            for dimension in directive["Dimensions"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .flat_map(|set| set.as_array().unwrap())
-            {
-                assert!(line[dimension.as_str().unwrap()].is_string(), "{line}");
-            }
-        }
     }
 
     fn answered(created: u64, unprocessed: u64, throttled: bool) -> Observation<'static> {
@@ -322,7 +237,6 @@ mod tests {
             });
             metrics.finish(Err("AccessDenied"));
         });
-        lines.iter().for_each(assert_embedded);
         let [first, last] = lines.as_slice() else {
             panic!("{lines:?}")
         };
@@ -360,6 +274,20 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_one_task_has_a_rate_too() {
+        let lines = lines(|metrics, pass| {
+            pass(2);
+            metrics.observe(answered(1, 0, false));
+            metrics.observe(Observation::Progress { done: 1, rows: 1 });
+            metrics.observe(Observation::Completed {
+                run_time: Duration::from_secs(2),
+            });
+            metrics.finish(Err("ServiceUnavailable"));
+        });
+        assert_eq!(lines[0]["DrainRate"], json!(0.5));
+    }
+
+    #[test]
     fn a_sweep_tells_the_age_of_the_oldest_file_also_if_there_is_none() {
         let lines = lines(|metrics, _| {
             metrics.observe(Observation::Swept {
@@ -371,7 +299,6 @@ mod tests {
                 reason: "quiet".to_owned(),
             }));
         });
-        assert_embedded(&lines[0]);
         assert_eq!(
             (&lines[0]["OldestOpenFileSeconds"], &lines[0]["Sweeps"]),
             (&json!(0.0), &json!(1.0))
@@ -392,7 +319,8 @@ mod tests {
     #[test]
     fn the_document_for_operators_has_each_metric_with_its_unit_and_meaning() {
         let document = include_str!("../../../docs/operate.md");
-        for (_, name, unit, meaning) in Metric::ALL {
+        for metric in Metric::ALL {
+            let (name, unit, meaning) = (metric.name, metric.unit, metric.meaning);
             let row = format!("| `{name}` | {unit} | {meaning} |");
             assert!(document.contains(&row), "docs/operate.md lacks the row\n{row}");
         }

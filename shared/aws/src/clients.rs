@@ -1,18 +1,24 @@
 //! SDK clients, built once per process, with the attempts and time-outs that the protocol counts on.
-//! The environment is read by the SDK's own chain (region, credentials, `AWS_ENDPOINT_URL` and its kin).
+//! The environment is read by the SDK's own chain (region, credentials, `AWS_ENDPOINT_URL` and its kin), and by
+//! `transport` what the SDK does not look at (certificates, proxies).
 
 use std::time::Duration;
 
+use aws_config::identity::IdentityCache;
+use aws_config::profile::ProfileSet;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
-use aws_sdk_s3::config::{
-    RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient,
-};
-use aws_smithy_http_client::Builder as HttpClientBuilder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_runtime::env_config::file::EnvConfigFiles;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::service_config::ServiceConfigKey;
+use jobmill_engine::ports::PortResult;
+
+use crate::credentials::Kept;
+use crate::problem::{Problem, Profile, with_causes};
+use crate::transport::{Transport, plain_client};
 
 /// How long one task write may take before it counts as unanswered: the "request time" of the lease arithmetic.
 pub const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -36,10 +42,6 @@ pub(crate) const ATTEMPTS: u32 = 3;
 const BACKOFF: Duration = Duration::from_millis(100);
 /// Longest pause between attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// Idle connections are dropped before the services drop them (S3 after some twenty seconds or less): a connection
-/// that died while the sandbox was frozen would cost a task write its definite answer.
-const IDLE: Duration = Duration::from_secs(15);
-
 /// What a root may choose about the clients.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -77,27 +79,45 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Clients of the environment: region, credentials and endpoints as in every AWS SDK (`AWS_REGION`,
-    /// `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`, the profile, the role).
-    pub async fn from_environment(options: ClientOptions) -> Self {
+    /// Clients of the environment: region, credentials and endpoints as in every AWS SDK (`AWS_REGION`, `AWS_PROFILE`,
+    /// `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`, the role), proxies and certificates as the AWS CLI has them
+    /// (`HTTPS_PROXY`, `NO_PROXY`, `AWS_CA_BUNDLE`). Waits for the credentials, however long they take.
+    ///
+    /// # Errors
+    /// `Environment` if region, profile, credentials, certificates or proxies are missing or can't be right.
+    pub async fn from_environment(options: ClientOptions) -> PortResult<Self> {
+        let profiles = profiles().await?;
+        let transport = Transport::of(environment, profiles.get("ca_bundle"))?;
         let config = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(https_client())
+            .http_client(transport.client())
             .retry_config(standard_retry())
             .timeout_config(small_timeouts())
+            .identity_cache(IdentityCache::no_cache()) // `Kept` is one
             .load()
             .await;
-        Self::new(&config, &options)
+        check_region(config.region().map(Region::as_ref), profiles.selected_profile())?;
+        let mut builder = config.to_builder();
+        if let Some(source) = config.credentials_provider() {
+            let name = Some(profiles.selected_profile()).filter(|name| *name != "default");
+            let profile = Profile {
+                name: name.map(str::to_owned),
+                by_login: profiles.get("login_session").is_some(),
+            };
+            let kept = Kept::new(source, profile);
+            kept.load().await?;
+            builder.set_credentials_provider(Some(SharedCredentialsProvider::new(kept)));
+        }
+        Ok(Self::new(&builder.build(), &options))
     }
 
     /// Clients of a local cloud at `endpoint` (`http://127.0.0.1:1234`): fixed region `us-east-1`, fixed credentials
     /// that open nothing, nothing of the environment.
     pub fn at_endpoint(endpoint: impl Into<String>, options: ClientOptions) -> Self {
         let endpoint = endpoint.into();
-        // Without TLS no root certificates are loaded, which takes longer than all the rest.
         let http_client = if endpoint.starts_with("http://") {
             plain_client()
         } else {
-            https_client()
+            Transport::direct().client()
         };
         let credentials = Credentials::new("local", "local", None, None, "local cloud");
         let config = SdkConfig::builder()
@@ -172,17 +192,61 @@ fn once_timeouts(request_time: Duration) -> TimeoutConfig {
         .build()
 }
 
-/// HTTPS (and HTTP, for overridden endpoints) on rustls with ring. The number of connections is bounded by the
-/// engine's limit on requests in flight, not here.
-fn https_client() -> SharedHttpClient {
-    HttpClientBuilder::new()
-        .pool_idle_timeout(IDLE)
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https()
+#[allow(
+    clippy::disallowed_methods,
+    reason = "clients of the environment are made from it, as the SDK does"
+)]
+fn environment(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
 }
 
-fn plain_client() -> SharedHttpClient {
-    HttpClientBuilder::new().pool_idle_timeout(IDLE).build_http()
+/// A region becomes part of host names.
+fn check_region(region: Option<&str>, profile: &str) -> PortResult<()> {
+    let cure = format!(
+        "export `AWS_REGION`, such as AWS_REGION=eu-central-1, or write `region` into the profile {profile:?}"
+    );
+    match region.map(str::trim) {
+        None | Some("") => Err(Problem::NoRegion.error(format!("no region is set: {cure}"))),
+        Some(region)
+            if region
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') =>
+        {
+            Ok(())
+        }
+        Some(region) => Err(Problem::NoRegion.error(format!("{region:?} is no region: {cure}"))),
+    }
+}
+
+/// The profiles of `~/.aws/config` and `~/.aws/credentials`, or of the files that the environment names.
+///
+/// A profile that is not there is an error. The SDK would go on to the next source of credentials, such as the role of the
+/// machine, which may belong to another account.
+async fn profiles() -> PortResult<ProfileSet> {
+    let profiles = aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), None)
+        .await
+        .map_err(|error| {
+            Problem::InvalidEnvironment.error(format!(
+                "the profiles of AWS can't be read: {}",
+                with_causes(&error)
+            ))
+        })?;
+    let asked = environment("AWS_PROFILE").filter(|name| !name.is_empty());
+    let selected = profiles.selected_profile();
+    // Keys in the environment come before every profile.
+    if asked.is_some()
+        && profiles.get_profile(selected).is_none()
+        && environment("AWS_ACCESS_KEY_ID").is_none()
+    {
+        let mut known: Vec<&str> = profiles.profiles().collect();
+        known.sort_unstable();
+        return Err(Problem::UnknownProfile.error(format!(
+            "`AWS_PROFILE` is {selected:?}, and there is no such profile in ~/.aws/config or ~/.aws/credentials: there is \
+             {}",
+            if known.is_empty() { "none at all".to_owned() } else { known.join(", ") }
+        )));
+    }
+    Ok(profiles)
 }
 
 #[cfg(test)]
@@ -212,6 +276,18 @@ mod tests {
         assert!(!overridden(
             SdkConfig::builder().service_config(EndpointOf("DynamoDB"))
         ));
+    }
+
+    #[test]
+    fn a_region_is_there_and_can_be_part_of_a_host_name() {
+        assert_eq!(check_region(Some("eu-central-1"), "default"), Ok(()));
+        for region in [None, Some(""), Some(" "), Some("eu west"), Some("example.com/")] {
+            let said = check_region(region, "dev").unwrap_err().to_string();
+            assert!(
+                said.contains("`AWS_REGION`") && said.contains("\"dev\""),
+                "{said}"
+            );
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jobmill_engine::ports::{ObjectStore, PortError};
 
 use crate::clients::Clients;
-use crate::error::port_error;
+use crate::error::{of_tables, port_error};
 use crate::store::S3Store;
 
 /// Larger than any sane configuration.
@@ -156,7 +156,10 @@ pub async fn fetch_config(location: &ConfigLocation, clients: &Clients) -> Resul
                 .consistent_read(true)
                 .send()
                 .await
-                .map_err(|error| unreadable(port_error("dynamodb:GetItem", error)))?;
+                .map_err(|error| {
+                    let error = port_error("dynamodb:GetItem", error);
+                    unreadable(of_tables(&format!("{table:?}"), error))
+                })?;
             let mut item = answer.item.ok_or_else(|| missing("item"))?;
             match item.remove("config_value") {
                 Some(AttributeValue::S(text)) => Ok(text),

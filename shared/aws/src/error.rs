@@ -3,11 +3,12 @@
 
 use std::error::Error;
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jobmill_engine::ports::PortError;
+
+use crate::problem::{Problem, causes, of_certificate, of_code, with_causes};
 
 /// Codes by which a service says that it did nothing because it was asked too much.
 const THROTTLING: &[&str] = &[
@@ -48,12 +49,14 @@ where
             context.err().code().unwrap_or_default().to_owned(),
             context.err().message().unwrap_or_default().to_owned(),
         ),
-        // It never left the house, for a reason that will not go away.
+        // It was not sent, for a reason that will not go away.
         SdkError::ConstructionFailure(_) => {
             return refused(operation, "ConstructionFailure", with_causes(&error));
         }
-        SdkError::DispatchFailure(_) if lacks_credentials(&error) => {
-            return refused(operation, "CredentialsNotLoaded", with_causes(&error));
+        SdkError::DispatchFailure(_)
+            if let Some(problem) = judged(&error).or_else(|| of_certificate(&error)) =>
+        {
+            return problem;
         }
         // Time-outs, resets, answers that can't be read, and whatever the SDK comes to add.
         _ => {
@@ -76,6 +79,9 @@ pub(crate) fn classify(operation: &'static str, status: u16, code: String, messa
     if is_throttling(&code) {
         return PortError::Throttled { operation, message };
     }
+    if let Some(problem) = of_code(&code, &message) {
+        return problem;
+    }
     match (status, code.as_str()) {
         (412, _) | (_, "PreconditionFailed") => PortError::PreconditionFailed { operation },
         (409, _) => PortError::Conflict { operation },
@@ -93,6 +99,63 @@ pub(crate) fn classify(operation: &'static str, status: u16, code: String, messa
     }
 }
 
+/// An error of a request to a bucket, which is named in it; `elsewhere` is its region, if S3 said that it is another one.
+pub(crate) fn of_bucket(bucket: &str, elsewhere: Option<&str>, error: PortError) -> PortError {
+    let PortError::Refused {
+        operation,
+        code,
+        message,
+    } = error
+    else {
+        return error;
+    };
+    match code.as_str() {
+        "NoSuchBucket" => Problem::NoSuchBucket.error(format!(
+            "there is no bucket {bucket:?}: correct its name in the configuration, or create it"
+        )),
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "http status 301" => {
+            let region = elsewhere.unwrap_or("another region");
+            Problem::NoSuchBucket.error(format!(
+                "the bucket {bucket:?} is in {region}, not in the region of `AWS_REGION` or the profile ({message}): the \
+                 program must run in the region of its bucket and tables"
+            ))
+        }
+        _ => PortError::Refused {
+            operation,
+            code,
+            message: format!("{message} (bucket {bucket:?})"),
+        },
+    }
+}
+
+/// An error of a request to tables, which are named in it: `"sosw_tasks"`, or several with commas.
+pub(crate) fn of_tables(tables: &str, error: PortError) -> PortError {
+    let PortError::Refused {
+        operation,
+        code,
+        message,
+    } = error
+    else {
+        return error;
+    };
+    match code.as_str() {
+        "ResourceNotFoundException" | "ResourceNotFound" | "TableNotFoundException" => {
+            Problem::NoSuchTable.error(format!(
+                "there is no table {tables} in this account and region: correct its name in the configuration, create it, \
+                 or look at `AWS_REGION` and `AWS_PROFILE`"
+            ))
+        }
+        "ValidationException" if message.contains("specified index") => Problem::NoSuchTable.error(format!(
+            "the table {tables} lacks its index ({message}): correct `index_greenfield` in the configuration, or create it"
+        )),
+        _ => PortError::Refused {
+            operation,
+            code,
+            message: format!("{message} (table {tables})"),
+        },
+    }
+}
+
 /// A refusal with a code of our own.
 pub(crate) fn refused(operation: &'static str, code: &str, message: impl Into<String>) -> PortError {
     PortError::Refused {
@@ -102,35 +165,9 @@ pub(crate) fn refused(operation: &'static str, code: &str, message: impl Into<St
     }
 }
 
-/// The error and what caused it, in one line: `dispatch failure: io error: connection refused`.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        // Some errors repeat what caused them in their own words.
-        if !text.ends_with(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// Did the request fail because there are no credentials to sign it with? A provider that merely timed out may
-/// recover and does not count.
-fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<CredentialsError>() {
-            return matches!(
-                error,
-                CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)
-            );
-        }
-        cause = error.source();
-    }
-    false
+/// What was judged before it came through the SDK: the search for credentials.
+fn judged(error: &(dyn Error + 'static)) -> Option<PortError> {
+    causes(error).find_map(|cause| cause.downcast_ref::<PortError>().cloned())
 }
 
 #[cfg(test)]
@@ -144,6 +181,7 @@ mod tests {
             PortError::Conflict { .. } => "conflict",
             PortError::Unknown { .. } => "unknown",
             PortError::Refused { .. } => "refused",
+            PortError::Environment { kind, .. } => kind,
         }
     }
 
@@ -179,6 +217,8 @@ mod tests {
             (403, "AccessDenied", "refused"),
             (404, "NoSuchBucket", "refused"),
             (301, "PermanentRedirect", "refused"),
+            (400, "ExpiredTokenException", "ExpiredCredentials"),
+            (403, "InvalidAccessKeyId", "InvalidCredentials"),
         ] {
             assert_eq!(kind(status, code), expected, "{status} {code}");
         }
@@ -195,10 +235,6 @@ mod tests {
 
     #[test]
     fn a_time_out_is_no_definite_answer() {
-        type Failure = SdkError<
-            aws_sdk_dynamodb::operation::batch_execute_statement::BatchExecuteStatementError,
-            HttpResponse,
-        >;
         let error: Failure = SdkError::timeout_error("too slow");
         let expected = PortError::Unknown {
             operation: "dynamodb:BatchExecuteStatement",
@@ -207,24 +243,53 @@ mod tests {
         assert_eq!(port_error("dynamodb:BatchExecuteStatement", error), expected);
     }
 
+    type Failure = SdkError<
+        aws_sdk_dynamodb::operation::batch_execute_statement::BatchExecuteStatementError,
+        HttpResponse,
+    >;
+
     #[test]
-    fn missing_credentials_are_a_refusal() {
-        type Failure = SdkError<
-            aws_sdk_dynamodb::operation::batch_execute_statement::BatchExecuteStatementError,
-            HttpResponse,
-        >;
+    fn what_was_judged_comes_through_the_sdk_as_it_is() {
+        use aws_credential_types::provider::error::CredentialsError;
         use aws_smithy_runtime_api::client::result::ConnectorError;
-        let missing = CredentialsError::not_loaded("no provider in the chain had any");
-        let error: Failure = SdkError::dispatch_failure(ConnectorError::other(missing.into(), None));
-        assert!(matches!(
-            port_error("dynamodb:BatchExecuteStatement", error),
-            PortError::Refused { .. }
-        ));
-        let slow = CredentialsError::provider_timed_out(std::time::Duration::from_secs(1));
-        let error: Failure = SdkError::dispatch_failure(ConnectorError::other(slow.into(), None));
-        assert!(matches!(
-            port_error("dynamodb:BatchExecuteStatement", error),
-            PortError::Unknown { .. }
-        ));
+        for judged in [
+            Problem::ExpiredCredentials.error("sign in"),
+            PortError::Unknown {
+                operation: "loading credentials",
+                message: "timeout".to_owned(),
+            },
+        ] {
+            let inside = CredentialsError::provider_error(judged.clone());
+            let error: Failure = SdkError::dispatch_failure(ConnectorError::other(inside.into(), None));
+            assert_eq!(port_error("dynamodb:BatchExecuteStatement", error), judged);
+        }
+    }
+
+    #[test]
+    fn buckets_and_tables_are_named() {
+        let said = |code: &str| {
+            let error = refused("s3:GetObject", code, "because");
+            let (bucket, table) = (of_bucket("b", None, error.clone()), of_tables("\"t\"", error));
+            (bucket.to_string(), table.to_string())
+        };
+        assert!(said("NoSuchBucket").0.starts_with("there is no bucket \"b\""));
+        assert!(
+            said("http status 301")
+                .0
+                .starts_with("the bucket \"b\" is in another region")
+        );
+        assert!(said("AccessDenied").0.ends_with("because (bucket \"b\")"));
+        assert!(
+            said("ResourceNotFoundException")
+                .1
+                .starts_with("there is no table \"t\"")
+        );
+        assert!(said("AccessDeniedException").1.ends_with("because (table \"t\")"));
+        let index = refused(
+            "dynamodb:Query",
+            "ValidationException",
+            "The table does not have the specified index: i",
+        );
+        assert!(of_tables("\"t\"", index).to_string().contains("lacks its index"));
     }
 }

@@ -3,15 +3,19 @@
 
 mod clients;
 mod config_source;
+mod credentials;
 mod error;
 mod host;
+mod problem;
 mod siblings;
 mod store;
 mod tasks;
+mod transport;
 
 pub use clients::{ClientOptions, Clients, DynamoClients, REQUEST_TIME};
 pub use config_source::{ConfigLocation, ConfigSourceError, fetch_config};
 pub use host::SystemHost;
+pub use problem::Problem;
 pub use siblings::LambdaSiblings;
 pub use store::{S3Store, S3Upload};
 pub use tasks::{DynamoTasks, MetaContext};

@@ -14,6 +14,8 @@ use aws_sdk_s3::config::{Config, ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata};
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::{Bytes, BytesMut};
 use jobmill_engine::ports::{
@@ -21,7 +23,7 @@ use jobmill_engine::ports::{
 };
 
 use crate::clients::{ATTEMPTS, BULK_ATTEMPT, BULK_OPERATION};
-use crate::error::{port_error, refused};
+use crate::error::{of_bucket, port_error, refused};
 
 /// Bodies from this size on get the time-outs of a bulk request.
 const BULK: usize = 512 * 1024;
@@ -60,6 +62,17 @@ impl S3Store {
             bucket: bucket.into(),
         }
     }
+
+    fn error<E>(&self, operation: &'static str, error: SdkError<E, HttpResponse>) -> PortError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let region = error
+            .raw_response()
+            .and_then(|answer| answer.headers().get("x-amz-bucket-region"))
+            .map(str::to_owned);
+        of_bucket(&self.bucket, region.as_deref(), port_error(operation, error))
+    }
 }
 
 impl ObjectStore for S3Store {
@@ -74,7 +87,7 @@ impl ObjectStore for S3Store {
             let answer = match answer.interceptor(date.clone()).send().await {
                 Ok(answer) => answer,
                 Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
-                Err(error) => return Err(port_error(OPERATION, error)),
+                Err(error) => return Err(self.error(OPERATION, error)),
             };
             let too_large = || {
                 refused(
@@ -123,7 +136,7 @@ impl ObjectStore for S3Store {
                 Ok(answer) => answer,
                 Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
                 Err(error) if error.code() == Some("InvalidRange") => return Ok(Some(Bytes::new())),
-                Err(error) => return Err(port_error(OPERATION, error)),
+                Err(error) => return Err(self.error(OPERATION, error)),
             };
             if answer.content_range().is_none() {
                 return Err(refused(
@@ -167,7 +180,7 @@ impl ObjectStore for S3Store {
             Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => {
                 return Ok(None);
             }
-            Err(error) => return Err(port_error(OPERATION, error)),
+            Err(error) => return Err(self.error(OPERATION, error)),
         };
         Ok(Some(ObjectHead {
             age: date.age(OPERATION, answer.last_modified())?,
@@ -200,7 +213,7 @@ impl ObjectStore for S3Store {
             Err(error) if replaces && error.code() == Some("NoSuchKey") => {
                 Err(PortError::PreconditionFailed { operation: OPERATION })
             }
-            Err(error) => Err(port_error(OPERATION, error)),
+            Err(error) => Err(self.error(OPERATION, error)),
         }
     }
 
@@ -215,7 +228,7 @@ impl ObjectStore for S3Store {
             .set_metadata(user_metadata(metadata))
             .send()
             .await
-            .map_err(|error| port_error(OPERATION, error))?;
+            .map_err(|error| self.error(OPERATION, error))?;
         let id = answer
             .upload_id
             .ok_or_else(|| refused(OPERATION, "MissingUploadId", "the store did not name the upload"))?;
@@ -242,7 +255,7 @@ impl ObjectStore for S3Store {
             .config_override(bulk())
             .send()
             .await
-            .map_err(|error| port_error(OPERATION, error))?;
+            .map_err(|error| self.error(OPERATION, error))?;
         let ETag(etag) = etag(OPERATION, answer.e_tag)?;
         upload
             .parts
@@ -274,7 +287,7 @@ impl ObjectStore for S3Store {
                 operation: OPERATION,
                 message: "the upload is no longer there".to_owned(),
             }),
-            Err(error) => Err(port_error(OPERATION, error)),
+            Err(error) => Err(self.error(OPERATION, error)),
         }
     }
 
@@ -283,7 +296,7 @@ impl ObjectStore for S3Store {
         match request.key(upload.key).upload_id(upload.id).send().await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("NoSuchUpload") => Ok(()),
-            Err(error) => Err(port_error("s3:AbortMultipartUpload", error)),
+            Err(error) => Err(self.error("s3:AbortMultipartUpload", error)),
         }
     }
 
@@ -297,7 +310,7 @@ impl ObjectStore for S3Store {
         {
             Ok(_) => return Ok(()),
             Err(error) if error.code() == Some("NoSuchKey") => return Ok(()),
-            Err(error) => port_error(OPERATION, error),
+            Err(error) => self.error(OPERATION, error),
         };
         // A condition on an object that is not there fails too in some stores (and after a repeated attempt): gone
         // is gone.
@@ -322,7 +335,7 @@ impl ObjectStore for S3Store {
                 .set_continuation_token(next)
                 .send()
                 .await
-                .map_err(|error| port_error(OPERATION, error))?;
+                .map_err(|error| self.error(OPERATION, error))?;
             let listed: Vec<String> = answer
                 .contents
                 .unwrap_or_default()

@@ -1,9 +1,9 @@
 //! The task table on DynamoDB, in the schema of sosw 0.7: tasks, retry and closed table, and the meta table.
 //! What one answer of DynamoDB says about each task is decided in the plain functions at the end.
 //!
-//! Permissions: `dynamodb:PartiQLInsert` (or `dynamodb:BatchWriteItem`), `dynamodb:PutItem` and
-//! `dynamodb:DescribeTable` on the tasks table, `dynamodb:Query` on its greenfield index,
-//! `dynamodb:ConditionCheckItem` on the retry and closed tables, `dynamodb:BatchWriteItem` on the meta table.
+//! Permissions: `dynamodb:PartiQLInsert` (or `dynamodb:BatchWriteItem`) and `dynamodb:PutItem` on the tasks table,
+//! `dynamodb:Query` on its greenfield index, `dynamodb:ConditionCheckItem` on the retry and closed tables,
+//! `dynamodb:BatchWriteItem` on the meta table.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +22,7 @@ use jobmill_engine::ports::{Clock, PortError, PortResult};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, TaskTable};
 
 use crate::clients::DynamoClients;
-use crate::error::{is_throttling, port_error, refused};
+use crate::error::{is_throttling, of_tables, port_error, refused};
 use crate::host::SystemHost;
 
 /// As many items as one batch may have.
@@ -48,22 +48,25 @@ pub struct DynamoTasks {
     meta: Option<(String, MetaContext)>,
     /// The text of every insert.
     insert: String,
+    /// The tasks table as errors name it.
+    named: String,
 }
 
 impl DynamoTasks {
-    /// With sosw's key of the retry table, without meta rows.
+    /// Without meta rows.
     ///
     /// `TaskWrites::Insert` is `BatchExecuteStatement` with `INSERT`: an item that is there already stays as it is,
     /// however late the request arrives. `TaskWrites::Overwrite` is `BatchWriteItem`, which replaces what is there: safe
     /// only if every request lands or dies within the request time.
     pub fn new(clients: DynamoClients, tables: Tables, writes: TaskWrites) -> Self {
-        let insert = insert_statement(&tables);
+        let (insert, named) = (insert_statement(&tables), format!("{:?}", tables.tasks));
         Self {
             clients,
             tables,
             writes,
             meta: None,
             insert,
+            named,
         }
     }
 
@@ -94,10 +97,13 @@ impl DynamoTasks {
             .set_statements(Some(statements))
             .send()
             .await
-            .map_err(|error| port_error(OPERATION, error))?;
+            .map_err(|error| of_tables(&self.named, port_error(OPERATION, error)))?;
         let mut answers = answer.responses.unwrap_or_default().into_iter();
         // A refusal that is not about the task refuses the whole: what was created beside it is found there next time.
-        tasks.iter().map(|_| judge_statement(answers.next())).collect()
+        tasks
+            .iter()
+            .map(|_| judge_statement(answers.next()).map_err(|error| of_tables(&self.named, error)))
+            .collect()
     }
 
     async fn overwrite(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
@@ -114,7 +120,7 @@ impl DynamoTasks {
             .request_items(&self.tables.tasks, requests)
             .send()
             .await
-            .map_err(|error| port_error(OPERATION, error))?;
+            .map_err(|error| of_tables(&self.named, port_error(OPERATION, error)))?;
         // Compared by id alone, whatever name (or ARN) the table goes by in the answer.
         let unprocessed = answer.unprocessed_items.unwrap_or_default();
         let unprocessed: HashSet<&String> = unprocessed
@@ -142,6 +148,14 @@ impl DynamoTasks {
             .into_iter()
             .map(|(name, value)| (name.clone(), value))
             .collect()
+    }
+
+    /// The three tables of a transaction as errors name them: DynamoDB does not say which one it means.
+    fn all_named(&self) -> String {
+        let Tables {
+            tasks, retry, closed, ..
+        } = &self.tables;
+        format!("{tasks:?}, {retry:?} or {closed:?}")
     }
 
     /// One transaction: the item is put, and stands in none of the three tables.
@@ -202,7 +216,7 @@ impl TaskTable for DynamoTasks {
             .limit(1)
             .send()
             .await
-            .map_err(|error| port_error(OPERATION, error))?;
+            .map_err(|error| of_tables(&self.named, port_error(OPERATION, error)))?;
         let Some(item) = answer.items.unwrap_or_default().pop() else {
             return Ok(None);
         };
@@ -241,7 +255,8 @@ impl TaskTable for DynamoTasks {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => judge_cancellation(
                     cancelled.cancellation_reasons(),
                     cancelled.message().unwrap_or_default(),
-                ),
+                )
+                .map_err(|error| of_tables(&self.all_named(), error)),
                 _ => match port_error(TRANSACT, error) {
                     // Some endpoints check the size of an item before they begin the transaction.
                     PortError::Refused { code, message, .. }
@@ -249,7 +264,7 @@ impl TaskTable for DynamoTasks {
                     {
                         Ok(InDoubt::Refused(format!("{code}: {message}")))
                     }
-                    error => Err(error),
+                    error => Err(of_tables(&self.all_named(), error)),
                 },
             },
         }
@@ -276,7 +291,7 @@ impl TaskTable for DynamoTasks {
                 .request_items(table, requests)
                 .send()
                 .await
-                .map_err(|error| port_error(OPERATION, error))?;
+                .map_err(|error| of_tables(&format!("{table:?}"), port_error(OPERATION, error)))?;
             let left: usize = answer
                 .unprocessed_items
                 .unwrap_or_default()
@@ -361,12 +376,11 @@ fn judge_statement(answer: Option<BatchStatementResponse>) -> PortResult<Created
     };
     match code {
         Some(Code::DuplicateItem) => Ok(Created::AlreadyThere),
-        Some(
-            Code::ThrottlingError
-            | Code::ProvisionedThroughputExceeded
-            | Code::RequestLimitExceeded
-            | Code::TransactionConflict,
-        ) => Ok(Created::Throttled),
+        // A transaction of somebody else is at this very id. It may be the one that creates the task.
+        Some(Code::TransactionConflict) => Ok(Created::Unknown),
+        Some(Code::ThrottlingError | Code::ProvisionedThroughputExceeded | Code::RequestLimitExceeded) => {
+            Ok(Created::Throttled)
+        }
         Some(code @ (Code::AccessDenied | Code::ResourceNotFound)) => Err(PortError::Refused {
             operation: INSERT,
             code: code.to_string(),
@@ -487,12 +501,16 @@ mod tests {
             "ThrottlingError",
             "ProvisionedThroughputExceeded",
             "RequestLimitExceeded",
-            "TransactionConflict",
             "ThrottlingException",
         ] {
             assert_eq!(judged(code), Ok(Created::Throttled), "{code}");
         }
-        for code in ["InternalServerError", "ConditionalCheckFailed", "SomethingNew"] {
+        for code in [
+            "InternalServerError",
+            "ConditionalCheckFailed",
+            "TransactionConflict",
+            "SomethingNew",
+        ] {
             assert_eq!(judged(code), Ok(Created::Unknown), "{code}");
         }
         for code in ["ValidationError", "ItemCollectionSizeLimitExceeded"] {

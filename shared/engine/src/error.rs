@@ -41,6 +41,7 @@ impl EngineError {
             Self::Input(error) => error.kind.name(),
             Self::LeaseRanOut { .. } => "LeaseRanOut",
             Self::Port { source, .. } => match source {
+                PortError::Environment { kind, .. } => kind,
                 PortError::Refused { .. } => "ServiceRefused",
                 PortError::Throttled { .. } => "ServiceThrottled",
                 PortError::PreconditionFailed { .. }

@@ -148,7 +148,7 @@ impl Lease {
                         since,
                     }));
                 }
-                Err(source @ PortError::Refused { .. }) => {
+                Err(source) if source.is_final() => {
                     return Err(EngineError::Port {
                         step: "writing the lock",
                         source,
@@ -232,7 +232,7 @@ impl Lease {
                     self.since = since;
                     return Ok(Written::Stands);
                 }
-                Err(source @ PortError::Refused { .. }) => {
+                Err(source) if source.is_final() => {
                     return Err(EngineError::Port {
                         step: "writing the lock",
                         source,

@@ -15,7 +15,7 @@ use jobmill_core::task::item::Task;
 use jobmill_core::task::tables::FieldNames;
 use jobmill_engine::EngineError;
 use jobmill_engine::Limits;
-use jobmill_engine::ports::{Clock as _, PortResult};
+use jobmill_engine::ports::{Clock as _, PortError, PortResult};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 use jobmill_engine::schedule::{Context, Engine, Observation, Outcome as Ended};
 use jobmill_local::{LocalCloud, LocalCloudOptions, TaskTables};
@@ -37,12 +37,8 @@ pub(super) async fn perform(
 ) -> Result<Summary, Failure> {
     match order.cloud {
         Cloud::Aws => {
-            go(
-                &order,
-                Clients::from_environment(ClientOptions::default()).await,
-                progress,
-            )
-            .await
+            let clients = Clients::from_environment(ClientOptions::default()).await;
+            go(&order, clients.map_err(unconnected)?, progress).await
         }
         Cloud::Local => {
             progress(Progress::Phase("starting the local cloud"));
@@ -188,6 +184,13 @@ async fn go(
     summary.seconds = (host.monotonic() - begun).as_secs_f64();
     tasks.out.finish()?;
     Ok(summary)
+}
+
+/// Nothing was begun: the sentence of the error is all there is to say.
+fn unconnected(source: PortError) -> Failure {
+    let sentence = source.to_string();
+    let step = "connecting to AWS";
+    Failure::failed(EngineError::Port { step, source }.error_type(), sentence)
 }
 
 fn failure(error: EngineError) -> Failure {

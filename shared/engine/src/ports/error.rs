@@ -31,7 +31,7 @@ pub enum PortError {
         /// What went wrong.
         message: String,
     },
-    /// The service refused, and would refuse again: permissions, a missing table or bucket, an invalid request.
+    /// The service refused, and would refuse again: permissions, an invalid request.
     #[error("{operation} was refused ({code}): {message}")]
     Refused {
         /// The operation.
@@ -41,6 +41,22 @@ pub enum PortError {
         /// What the service said.
         message: String,
     },
+    /// Nothing was done, for want of something around the program that somebody has to set right: a region, credentials
+    /// that are valid, a certificate that is trusted, a bucket or table that is there. To try again does not help.
+    #[error("{message}")]
+    Environment {
+        /// The stable type, as callers see it, e.g. `NoRegion`.
+        kind: &'static str,
+        /// What is wrong, and what to do about it.
+        message: String,
+    },
+}
+
+impl PortError {
+    /// Whether it stays so however often it is tried, and nothing was done.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Environment { .. })
+    }
 }
 
 /// The answer of a port.

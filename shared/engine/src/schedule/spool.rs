@@ -102,7 +102,7 @@ pub(crate) async fn spool(
         };
         let error = match answer {
             Ok(file) => return Ok(Spooled::Ours(file)),
-            Err(source @ PortError::Refused { .. }) => {
+            Err(source) if source.is_final() => {
                 return Err(EngineError::Port {
                     step: "writing the queue file",
                     source,

@@ -670,7 +670,7 @@ pub(crate) struct Step {
 /// What an answer says of each task of its unit.
 ///
 /// # Errors
-/// The service refused the request as a whole.
+/// The service refused the request as a whole, or something around the program is wrong.
 fn outcomes(unit: &Unit, answer: Answer) -> Result<Vec<Created>, PortError> {
     let all = |outcome: Created| Ok(vec![outcome; unit.tasks.len()]);
     match answer {
@@ -686,7 +686,7 @@ fn outcomes(unit: &Unit, answer: Answer) -> Result<Vec<Created>, PortError> {
                 tracing::debug!(%error, "no definite answer: {} tasks are in doubt", unit.tasks.len());
                 all(Created::Unknown)
             }
-            source @ PortError::Refused { .. } => Err(source),
+            source @ (PortError::Refused { .. } | PortError::Environment { .. }) => Err(source),
         },
     }
 }

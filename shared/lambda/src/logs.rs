@@ -5,8 +5,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Starts logging. `level` is Lambda's `AWS_LAMBDA_LOG_LEVEL` (TRACE to FATAL); INFO where it is not set. Crates other
-/// than jobmill's own are heard from WARN on.
-pub(crate) fn start(level: Option<&str>) {
+/// than jobmill's own, and the function's `bootstrap`, are heard from WARN on.
+pub fn start(level: Option<&str>) {
     let own = match level.map(str::to_ascii_uppercase).as_deref() {
         Some("TRACE") => LevelFilter::TRACE,
         Some("DEBUG") => LevelFilter::DEBUG,
@@ -17,7 +17,8 @@ pub(crate) fn start(level: Option<&str>) {
     let mut targets = Targets::new().with_default(own.min(LevelFilter::WARN));
     // What the handler answered it would log once more, without type and run.
     targets = targets.with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
-    for name in ["bootstrap", "jobmill_engine", "jobmill_aws", "jobmill_core"] {
+    // As prefixes: the second one stands for all of jobmill's crates.
+    for name in ["bootstrap", "jobmill"] {
         targets = targets.with_target(name, own);
     }
     let json = tracing_subscriber::fmt::layer()
@@ -30,7 +31,7 @@ pub(crate) fn start(level: Option<&str>) {
 }
 
 /// A line of its own on standard output, whatever the level: metrics are no matter of taste.
-pub(crate) fn line(text: &str) {
+pub fn line(text: &str) {
     use std::io::Write as _;
     if let Err(error) = writeln!(std::io::stdout().lock(), "{text}") {
         tracing::debug!(%error, "a line of metrics was not written");
