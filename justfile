@@ -30,7 +30,7 @@ deny:
 
 # the engines that are broken on purpose, each of which the simulation must catch: a build of its own
 mutants:
-    RUSTFLAGS="--cfg jobmill_mutants" CARGO_TARGET_DIR=target/mutants cargo test --locked -p jobmill-simulation
+    RUSTFLAGS="--cfg jobmill_mutants" cargo test --locked --target-dir target/mutants -p jobmill-simulation --test mutants
 
 # more chance for the simulation: `just seeds 100000`
 seeds N:
