@@ -169,18 +169,34 @@ fn expand(text: &str) -> Vec<String> {
     found
 }
 
-/// Which modules a module imports by `crate::` and `super::`.
+/// Which modules a module imports: by `crate::`, by `super::`, and by the names of its own modules. What it only shows to
+/// others (`pub use`) is no import.
 fn imports(path: &str, code: &str, all: &BTreeMap<String, String>) -> BTreeSet<String> {
     let above = path.rsplit_once("::").map_or("", |(above, _)| above);
     let mut found = BTreeSet::new();
-    for (word, base) in [("crate::", ""), ("super::", above)] {
+    let begin = if path.is_empty() {
+        String::new()
+    } else {
+        format!("{path}::")
+    };
+    let own: Vec<String> = all
+        .keys()
+        .filter_map(|module| module.strip_prefix(&begin))
+        .filter(|rest| !rest.is_empty() && !rest.contains("::"))
+        .map(|name| format!("{name}::"))
+        .collect();
+    let own = own.iter().map(|word| (word.as_str(), word.trim_end_matches(':')));
+    let own: Vec<(&str, String)> = own.map(|(word, name)| (word, format!("{begin}{name}"))).collect();
+    let roots = [("crate::", String::new()), ("super::", above.to_owned())];
+    for (word, base) in roots.iter().chain(&own) {
         for (at, _) in code.match_indices(word) {
-            let is_word = !code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == ':');
-            if !is_word {
+            let before = &code[..at];
+            let is_word = !before.ends_with(|letter: char| letter.is_alphanumeric() || "_:".contains(letter));
+            if !is_word || before.ends_with("pub use ") {
                 continue;
             }
             for rest in expand(&code[at + word.len()..]) {
-                let whole = [base, &rest].into_iter().filter(|part| !part.is_empty());
+                let whole = [base.as_str(), &rest].into_iter().filter(|part| !part.is_empty());
                 let mut whole = whole.collect::<Vec<_>>().join("::");
                 // The longest part of it that is a module.
                 while !all.contains_key(&whole) {
@@ -190,9 +206,8 @@ fn imports(path: &str, code: &str, all: &BTreeMap<String, String>) -> BTreeSet<S
             }
         }
     }
-    found.remove(path);
-    // What the root shows of its modules.
-    found.remove("");
+    // A folder is one room: its parts may use what its `mod.rs` declares, such as the type whose methods they hold.
+    found.retain(|module| !within(path, module));
     found
 }
 
@@ -242,9 +257,8 @@ fn no_two_modules_import_one_another() {
 
 /// Whether `module` is `room` or lies in it.
 fn within(module: &str, room: &str) -> bool {
-    module
-        .strip_prefix(room)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    let rest = module.strip_prefix(room);
+    room.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[track_caller]
@@ -259,56 +273,54 @@ fn only(graph: &BTreeMap<String, BTreeSet<String>>, room: &str, allowed: &[&str]
     }
 }
 
+/// The modules at the top of a crate.
+fn top(graph: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<&str> {
+    let names = graph.keys().map(|module| module.split("::").next().unwrap());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
 #[test]
-fn each_room_keeps_to_the_rooms_below_it() {
-    let ground = ["error", "json", "warning"];
+fn each_room_of_the_core_keeps_to_the_rooms_below_it() {
     let core = graph("shared/core");
-    for room in ground {
-        only(&core, room, &ground);
+    let rooms = ["task", "queue", "job", "config"];
+    let mut below: Vec<&str> = top(&core)
+        .into_iter()
+        .filter(|room| !rooms.contains(room))
+        .collect();
+    for ground in below.clone() {
+        only(&core, ground, &below);
     }
-    only(&core, "task", &ground);
-    only(&core, "queue", &[&ground[..], &["task"]].concat());
-    let below_config = [
-        &ground[..],
-        &[
-            "task",
-            "queue",
-            "job::fields",
-            "job::zone",
-            "job::period",
-            "job::schema",
-        ],
-    ]
-    .concat();
-    only(&core, "config", &below_config);
+    only(&core, "task", &below);
+    below.push("task");
+    only(&core, "queue", &below);
+    below.push("queue");
+    below.extend(["job::fields", "job::zone", "job::period", "job::schema"]);
     for room in [
         "job::fields",
         "job::zone",
         "job::period",
         "job::schema",
         "job::event",
+        "config",
     ] {
-        only(&core, room, &below_config);
+        only(&core, room, &below);
     }
+}
 
+#[test]
+fn no_use_case_of_the_engine_uses_another_and_nothing_below_uses_one() {
     let engine = graph("shared/engine");
-    let shared = ["error", "ports", "limits", "mutants", "retry", "lease"];
-    for room in ["error", "ports", "limits", "mutants"] {
-        only(&engine, room, &["error", "ports", "limits", "mutants"]);
-    }
-    for room in ["retry", "lease"] {
-        only(&engine, room, &shared);
-    }
     // Every folder but that of the ports is a use case.
-    let use_cases: BTreeSet<&str> = engine
-        .keys()
-        .filter_map(|module| module.split_once("::"))
+    let folders = engine.keys().filter_map(|module| module.split_once("::"));
+    let use_cases: BTreeSet<&str> = folders
         .map(|(room, _)| room)
         .filter(|room| *room != "ports")
         .collect();
     assert!(use_cases.contains("schedule"));
-    for use_case in use_cases {
-        only(&engine, use_case, &shared);
+    let shared: Vec<&str> = top(&engine).difference(&use_cases).copied().collect();
+    assert!(shared.contains(&"lease"));
+    for room in shared.iter().chain(&use_cases) {
+        only(&engine, room, &shared);
     }
 }
 
@@ -317,12 +329,19 @@ fn the_look_at_imports_sees_them() {
     let all: BTreeMap<String, String> = ["", "a", "a::b", "a::b::c", "d", "e"]
         .map(|path| (path.to_owned(), String::new()))
         .into();
+    let names =
+        |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| (*name).to_owned()).collect() };
     let text = "use crate::{a::{b::Thing, Other}, d};\nlet x = super::c::f(crate::e::X); // crate::nothing\nuse mycrate::d;";
-    let found = imports("a::b", &code(text), &all);
+    // a::b is itself, a is its room, comments and other names are none.
+    assert_eq!(imports("a::b", &code(text), &all), names(&["d", "e"]));
     assert_eq!(
-        found,
-        ["a", "d", "e"].map(str::to_owned).into(),
-        "a::b is itself, super::c is none of a's, comments and other names are none"
+        imports("a::b::c", "use super::super::x; use crate::d::X;", &all),
+        names(&["d"])
+    );
+    assert_eq!(imports("a::b", "use c::Thing;", &all), names(&["a::b::c"]));
+    assert_eq!(
+        imports("a::b", "pub use c::Thing; let sync::x = 1;", &all),
+        names(&[])
     );
     let graph = |arrows: &[(&str, &[&str])]| {
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
