@@ -5,12 +5,12 @@
 default:
     @just --list --unsorted
 
-# after each change, under a minute after a small one: form, lints and tests of what holds the meaning, a taste of the simulation
+# after each change, under a minute after a small one: form, lints and tests of what holds the meaning, the simulation's seeds
 fast:
     cargo fmt --all --check
     cargo clippy --locked -p jobmill-core -p jobmill-engine -p jobmill-memory --all-targets -- -D warnings
-    cargo test --locked --workspace --lib --test golden --test architecture --test documents --test examples
-    JOBMILL_SEEDS=500 cargo test --locked --workspace --test simulation random_seeds
+    cargo test --locked --workspace --lib --test golden --test properties --test lock_model --test pacer --test architecture --test documents --test examples
+    cargo test --locked --workspace --test simulation random_seeds
 
 # every test in Rust
 test:
