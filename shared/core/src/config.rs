@@ -123,6 +123,17 @@ const META_TABLE: [&str; 2] = ["table_name", "row_mapper"];
 impl Config {
     /// Reads and checks a configuration given as JSON text.
     ///
+    /// ```
+    /// use jobmill_core::config::Config;
+    ///
+    /// let text = r#"{"queue_bucket": "my-queue-bucket", "task_config": {"labourers": {"report": {}}}}"#;
+    /// let config = Config::parse(text).unwrap();
+    /// assert_eq!(config.s3_prefix, "sosw/scheduler"); // a default
+    ///
+    /// let problems = Config::parse(r#"{"queue_bucketz": "my-queue-bucket", "timeout": "soon"}"#).unwrap_err();
+    /// assert_eq!(problems.len(), 3); // an unknown key, a missing one, a value that is no number
+    /// ```
+    ///
     /// # Errors
     /// Every problem, a sentence each.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {

@@ -53,6 +53,20 @@ pub struct Continuation {
 
 /// Reads an event.
 ///
+/// ```
+/// use jobmill_core::job::event::{self, Request};
+///
+/// let envelope = r#"{"run_id": "nightly-1", "job": {"lambda_name": "report"}}"#;
+/// let Request::Job(request) = event::read(serde_json::from_str(envelope)?)? else {
+///     panic!("not a job");
+/// };
+/// assert_eq!(request.run_id.as_deref(), Some("nightly-1"));
+///
+/// let sweep = event::read(serde_json::from_str(r#"{"sweep": true}"#)?)?;
+/// assert_eq!(sweep, Request::Sweep);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// `InvalidEvent` if it is no request.
 pub fn read(event: Value) -> Result<Request, Error> {

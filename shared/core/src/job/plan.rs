@@ -51,6 +51,37 @@ pub struct Plan {
 impl Plan {
     /// Plans a job. `as_of` overrides the request's own; `now` serves where neither is there.
     ///
+    /// ```
+    /// use jobmill_core::config::Config;
+    /// use jobmill_core::job::event::{self, Request};
+    /// use jobmill_core::job::period::AsOf;
+    /// use jobmill_core::job::plan::Plan;
+    ///
+    /// let config = r#"{
+    ///     "queue_bucket": "my-queue-bucket",
+    ///     "job_schema": {"chunkable_attrs": ["section", "store"]},
+    ///     "task_config": {"labourers": {"report": {}}}
+    /// }"#;
+    /// let job = r#"{
+    ///     "lambda_name": "report",
+    ///     "isolate_stores": true,
+    ///     "sections": {"dairy": {"stores": ["milano", "torino"]}, "wine": null}
+    /// }"#;
+    /// let config = Config::parse(config).unwrap();
+    /// let Request::Job(request) = event::read(serde_json::from_str(job)?)? else {
+    ///     panic!("not a job");
+    /// };
+    /// let now = AsOf::parse("2024-03-06").unwrap();
+    /// let plan = Plan::make(&config, request, None, now)?;
+    ///
+    /// // The number of rows is known before the first one is made.
+    /// assert_eq!(plan.chunks.row_count(), 3);
+    /// let rows: Vec<Vec<u8>> = plan.chunks.rows().collect();
+    /// let second = br#"{"isolate_stores":true,"sections":["dairy"],"stores":["torino"],"labourer_id":"report"}"#;
+    /// assert_eq!(rows[1], second);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Whatever makes the job impossible, the first in the order: form of `lambda_name`, schema, labourer, the rest.
     pub fn make(config: &Config, request: JobRequest, as_of: Option<AsOf>, now: AsOf) -> Result<Self, Error> {

@@ -12,6 +12,16 @@ use crate::error::{Error, ErrorKind};
 /// The payload is the row without `labourer_id`; a `payload` of the row that is an object, or text of one, is the base
 /// that the other keys are laid over.
 ///
+/// ```
+/// use jobmill_core::task::row::payload_of;
+///
+/// let row = br#"{"sections":["dairy"],"payload":{"k":1},"labourer_id":"report"}"#;
+/// let (labourer, payload) = payload_of(row)?;
+/// assert_eq!(labourer, "report");
+/// assert_eq!(payload, r#"{"k":1,"sections":["dairy"]}"#);
+/// # Ok::<(), jobmill_core::Error>(())
+/// ```
+///
 /// # Errors
 /// `DamagedQueue` if the row is no JSON object with a `labourer_id`.
 pub fn payload_of(row: &[u8]) -> Result<(String, String), Error> {
