@@ -211,7 +211,7 @@ fn s3_by_tls(authority_to: &Path) -> (u16, Heads) {
         let mut stream = rustls::StreamOwned::new(connection, stream);
         answer(&mut stream, &seen);
         stream.conn.send_close_notify();
-        let _ = stream.flush();
+        drop(stream.flush());
     });
     (port, heads)
 }
@@ -235,7 +235,7 @@ fn proxy(target: Option<u16>) -> (u16, Heads) {
             .unwrap();
         let (mut back, mut forth) = (other.try_clone().unwrap(), stream.try_clone().unwrap());
         thread::spawn(move || std::io::copy(&mut back, &mut forth));
-        let _ = std::io::copy(&mut stream, &mut other);
+        drop(std::io::copy(&mut stream, &mut other));
     });
     (port, heads)
 }
