@@ -299,10 +299,10 @@ fn meta_rows_are_bounded_and_hold_up_neither_a_hand_off_nor_an_end() {
         ..settings()
     };
     // No request for meta rows is ever answered.
-    let mut game = Game::new(with_meta(Duration::from_secs(2)), 400_000, 0);
+    let mut game = Game::new(with_meta(Duration::from_secs(1)), 400_000, 0);
     game.play(Duration::from_secs(60), created);
     assert!(matches!(game.end, Some(End::TimeShort)), "{:?}", game.end);
-    assert!(game.now < Duration::from_millis(2_100), "{:?}", game.now);
+    assert!(game.now < Duration::from_millis(1_100), "{:?}", game.now);
     assert!(game.drain.meta.waiting.len() <= META_WAITING);
     assert!(game.drain.meta.in_flight <= META_IN_FLIGHT);
     let mut game = Game::new(with_meta(Duration::from_secs(800)), 100, 0);
