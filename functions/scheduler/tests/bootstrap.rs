@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use jobmill_local::{Effect, Rule, Service, WriteRate};
+use jobmill_local::{Effect, FunctionSpec, Rule, Service, WriteRate};
 use jobmill_tests::world::{BUCKET, FUNCTION, PREFIX, World, config, flat_job};
 use serde_json::{Value, json};
 
@@ -420,6 +420,11 @@ async fn every_error_names_its_type_and_says_what_to_do_and_nothing_is_written()
             "the event is a list, not an object or text holding one",
         ),
         (
+            json!({ "Records": [{ "eventSource": "aws:sqs", "body": flat_job(1).to_string() }] }),
+            "InvalidEvent",
+            "the event is a batch of messages of SQS",
+        ),
+        (
             json!({ "job": "{\"lambda_name\"" }),
             "InvalidEvent",
             "`job` is not JSON",
@@ -519,6 +524,58 @@ async fn a_broken_configuration_is_reported_by_every_invocation() {
         sentence.contains("`queue_buckets` is unknown (did you mean \"queue_bucket\"?)"),
         "{sentence}"
     );
+}
+
+#[tokio::test]
+async fn what_is_wrong_around_the_function_is_named_by_every_invocation() {
+    let world = usual().await;
+    let spec = |name: &str, config: Value| {
+        FunctionSpec::new(name, BOOTSTRAP)
+            .env("JOBMILL_CONFIG", config.to_string())
+            .timeout(Duration::from_secs(60))
+            .retry_delays([])
+    };
+    let tables = json!({ "table_name": "no_tasks" });
+    let labourers = json!({ "worker": { "arn": "arn:aws:lambda:us-east-1:000000000000:function:worker" } });
+    let no_table = json!({ "task_config": { "labourers": labourers, "dynamo_db_config": tables } });
+    let usual = config(json!({}));
+    for (spec, kind, parts) in [
+        (
+            spec("bundle", usual.clone()).env("AWS_CA_BUNDLE", "/no/such/ca.pem"),
+            "InvalidEnvironment",
+            ["while connecting to AWS", "`AWS_CA_BUNDLE`"],
+        ),
+        (
+            spec("region", usual.clone()).env("AWS_REGION", ""),
+            "NoRegion",
+            ["while connecting to AWS", "`AWS_REGION`"],
+        ),
+        (
+            spec("bucket", config(json!({ "queue_bucket": "no-bucket" }))),
+            "NoSuchBucket",
+            ["\"no-bucket\"", "create it"],
+        ),
+        (
+            spec("table", config(no_table)),
+            "NoSuchTable",
+            ["\"no_tasks\"", "create it"],
+        ),
+    ] {
+        let name = spec.name.clone();
+        world.cloud.register_function(spec);
+        for attempt in ["first", "second"] {
+            let event = json!({ "job": flat_job(1), "run_id": name });
+            let answer = world.cloud.invoke(&name, event.to_string()).await.unwrap();
+            let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+            assert_eq!(answer["errorType"], kind, "{name}, {attempt}: {answer}");
+            for part in parts {
+                assert!(
+                    answer["errorMessage"].as_str().unwrap().contains(part),
+                    "{answer}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -208,6 +208,15 @@ mod tests {
     }
 
     #[test]
+    fn the_document_of_the_scheduler_has_each_problem() {
+        let document = include_str!("../../../docs/scheduler.md");
+        for (problem, meaning) in Problem::ALL {
+            let row = format!("| `{}` | {meaning} |", problem.name());
+            assert!(document.contains(&row), "docs/scheduler.md lacks the row\n{row}");
+        }
+    }
+
+    #[test]
     fn each_code_about_credentials_has_its_kind() {
         for (code, expected) in [
             ("ExpiredToken", "ExpiredCredentials"),

@@ -157,11 +157,12 @@ fn check_proxy(name: &str, value: &OsString) -> PortResult<()> {
         .to_str()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| wrong("which is no address"))?;
-    if uri
-        .authority()
-        .is_none_or(|authority| authority.host().is_empty())
-    {
+    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
         return Err(wrong("which names no host"));
+    };
+    let behind_host = authority.as_str().rsplit_once(authority.host());
+    if behind_host.is_some_and(|(_, port)| !port.is_empty()) && authority.port_u16().is_none() {
+        return Err(wrong("whose port is no number"));
     }
     match uri.scheme_str() {
         None | Some("http" | "https") => Ok(()),
@@ -238,7 +239,7 @@ mod tests {
             ("http://", "which is no address"),
             ("/proxy", "which names no host"),
             ("socks5://proxy.example:1080", "only HTTP proxies"),
-            ("http://user:secret@proxy.example:port", "which is no address"),
+            ("http://user:secret@proxy.example:port", "whose port is no number"),
         ] {
             let said = sentence("HTTPS_PROXY", value);
             assert!(

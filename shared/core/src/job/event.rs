@@ -85,7 +85,47 @@ pub fn read(event: Value) -> Result<Request, Error> {
     if !is_job && event.get("sweep") == Some(&Value::Bool(true)) {
         return Ok(Request::Sweep);
     }
+    if !is_job && let Some(kind) = kind_of_foreign_event(&event) {
+        return Err(Error::event(format!(
+            "the event is {kind}, and holds no job: {ADVICE}"
+        )));
+    }
     read_envelope(event).map(Request::Job)
+}
+
+/// What an event is that another service of AWS sends to a function; `None` if it is of no kind that is known.
+/// Shapes: AWS Lambda Developer Guide, "Using AWS Lambda with other services".
+fn kind_of_foreign_event(event: &Map<String, Value>) -> Option<&'static str> {
+    // A batch of records, each of which names its source; Kafka names it once.
+    let first = event
+        .get("Records")
+        .and_then(|records| records.get(0)?.as_object());
+    let of_source = first.unwrap_or(event);
+    // SNS has its keys in capitals.
+    let source = of_source
+        .get("eventSource")
+        .or_else(|| of_source.get("EventSource"));
+    match source.and_then(Value::as_str) {
+        Some("aws:s3") => return Some("a notification of S3"),
+        Some("aws:sqs") => return Some("a batch of messages of SQS"),
+        Some("aws:sns") => return Some("a message of SNS"),
+        Some("aws:dynamodb") => return Some("a batch of records of a DynamoDB stream"),
+        Some("aws:kinesis") => return Some("a batch of records of a Kinesis stream"),
+        Some("aws:kafka" | "SelfManagedKafka") => return Some("a batch of records of Kafka"),
+        Some(other) if other.starts_with("aws:") => return Some("an event of another service of AWS"),
+        _ => {}
+    }
+    if event.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
+        return Some("the test event of S3");
+    }
+    let context = event.get("requestContext")?;
+    if context.get("elb").is_some() {
+        return Some("a request of a load balancer");
+    }
+    if context.get("http").is_some() || event.contains_key("httpMethod") {
+        return Some("a request of API Gateway or a function URL");
+    }
+    None
 }
 
 const ADVICE: &str =
@@ -276,4 +316,87 @@ pub fn check_file_name(text: &str) -> Result<String, Error> {
         return Err(wrong("has control characters"));
     }
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_of_other_services_are_named() {
+        for (event, kind) in [
+            (
+                json!({ "Records": [{ "eventSource": "aws:s3", "s3": {} }] }),
+                "a notification of S3",
+            ),
+            (
+                json!({ "Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b" }),
+                "the test event of S3",
+            ),
+            (
+                json!({ "Records": [{ "eventSource": "aws:sqs", "body": "{}" }] }),
+                "a batch of messages of SQS",
+            ),
+            (
+                json!({ "Records": [{ "EventSource": "aws:sns", "Sns": {} }] }),
+                "a message of SNS",
+            ),
+            (
+                json!({ "Records": [{ "eventSource": "aws:dynamodb", "dynamodb": {} }] }),
+                "a batch of records of a DynamoDB stream",
+            ),
+            (
+                json!({ "Records": [{ "eventSource": "aws:kinesis", "kinesis": {} }] }),
+                "a batch of records of a Kinesis stream",
+            ),
+            (
+                json!({ "eventSource": "aws:kafka", "records": {} }),
+                "a batch of records of Kafka",
+            ),
+            (
+                json!({ "Records": [{ "eventSource": "aws:ses", "ses": {} }] }),
+                "an event of another service of AWS",
+            ),
+            (
+                json!({ "version": "1.0", "httpMethod": "POST", "requestContext": { "apiId": "a" }, "body": "{}" }),
+                "a request of API Gateway or a function URL",
+            ),
+            (
+                json!({ "version": "2.0", "requestContext": { "http": { "method": "POST" } }, "body": "{}" }),
+                "a request of API Gateway or a function URL",
+            ),
+            (
+                json!({ "httpMethod": "POST", "requestContext": { "elb": { "targetGroupArn": "t" } }, "body": "{}" }),
+                "a request of a load balancer",
+            ),
+        ] {
+            let error = read(event.clone()).unwrap_err();
+            assert_eq!(error.kind, crate::ErrorKind::InvalidEvent, "{event}");
+            let beginning = format!("the event is {kind}, and holds no job: send a job");
+            assert!(error.sentence.starts_with(&beginning), "{event}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_job_may_have_attributes_of_any_name() {
+        for more in [
+            json!({ "Records": [{ "eventSource": "aws:s3" }] }),
+            json!({ "requestContext": { "http": {} } }),
+            json!({ "eventSource": "aws:kafka" }),
+        ] {
+            let mut job = more.as_object().unwrap().clone();
+            job.insert("lambda_name".to_owned(), "worker".into());
+            assert!(matches!(read(job.into()), Ok(Request::Job(_))), "{more}");
+        }
+        // And what only looks a little like one is read as a job that lacks its name.
+        for event in [
+            json!({ "Records": [] }),
+            json!({ "Records": "x" }),
+            json!({ "requestContext": 5 }),
+        ] {
+            assert!(matches!(read(event.clone()), Ok(Request::Job(_))), "{event}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// The last row of the run is a task, and its receipt stands.
     Completed(Summary),
-    /// The time was short, or somebody else is better placed: the released file goes on elsewhere.
+    /// The time was short: the released file goes on elsewhere.
     HandedOff {
         /// What was done so far.
         #[serde(flatten)]
