@@ -9,7 +9,7 @@
     missing_docs
 )]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ struct Troubled {
     hanging: &'static str,
     put_first: u64,
     puts: AtomicU64,
+    /// The next put of a lock is refused, as if somebody else's were there; it is gone when somebody looks.
+    overtaken: AtomicBool,
 }
 
 impl Troubled {
@@ -69,6 +71,11 @@ impl ObjectStore for Troubled {
     }
 
     async fn put(&self, key: &str, body: Bytes, metadata: &Metadata, condition: PutIf) -> PortResult<ETag> {
+        if key.contains("locked_") && self.overtaken.swap(false, Ordering::Relaxed) {
+            return Err(PortError::PreconditionFailed {
+                operation: "s3:PutObject",
+            });
+        }
         if !self.hanging.is_empty()
             && key.contains(self.hanging)
             && self.puts.fetch_add(1, Ordering::Relaxed) >= self.put_first
@@ -142,6 +149,7 @@ impl Stage {
                 hanging: "",
                 put_first: 0,
                 puts: AtomicU64::new(0),
+                overtaken: AtomicBool::new(false),
             },
             tasks: MemoryTasks::new(clock.clone()),
             siblings: MemorySiblings::default(),
@@ -278,6 +286,15 @@ fn deployments_that_share_tables_and_a_run_id_have_all_their_tasks() {
         (stage.count("p", "2024-03-06"), stage.count("q", "2024-03-06")),
         (60, 60)
     );
+}
+
+#[test]
+fn a_lock_that_came_and_went_is_looked_for_again() {
+    let stage = Stage::new();
+    stage.store.overtaken.store(true, Ordering::Relaxed);
+    let outcome = stage.invoke("p", job(3, "r")).unwrap();
+    assert!(matches!(outcome, Outcome::Completed(_)), "{outcome:?}");
+    assert_eq!(stage.count("p", "r"), 3);
 }
 
 #[test]

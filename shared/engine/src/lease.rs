@@ -102,7 +102,7 @@ pub(crate) async fn find(
 }
 
 impl Lease {
-    /// Creates the lock. `None`: one is there already, and it is not ours.
+    /// Creates the lock. `None`: one is there already, or was, and it is not ours.
     pub(crate) async fn create(
         store: &impl ObjectStore,
         host: &(impl Clock + Random),
@@ -168,7 +168,8 @@ impl Lease {
                 }
                 found => {
                     let unchanged = match (&condition, &found) {
-                        (PutIf::Absent, None) => true,
+                        // Refused because one was there, which is gone by now: its run may be completed.
+                        (PutIf::Absent, None) => !matches!(error, PortError::PreconditionFailed { .. }),
                         (PutIf::Matches(seen), Some(found)) => *seen == found.etag,
                         _ => false,
                     };
