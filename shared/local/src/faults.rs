@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::{self, Random};
+use crate::clock;
+use crate::random::Random;
 
 /// A service of the cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +42,7 @@ pub enum Effect {
     Refuse,
     /// Is executed, then the connection is closed without an answer.
     LoseAnswer,
-    /// The connection is closed at once, and the request is executed after the delay. Not for Lambda.
+    /// The connection is closed at once, and the request is executed after the delay.
     Late(Duration),
     /// S3: 503 `SlowDown`. DynamoDB: `ProvisionedThroughputExceededException`; in BatchExecuteStatement
     /// `ThrottlingError` for each statement, in TransactWriteItems a cancellation with reason `ThrottlingError`.
@@ -231,8 +232,7 @@ impl Faults {
     pub fn remove(&self, id: RuleId) {
         self.update(|rules| {
             if let Some(index) = rules.rules.iter().position(|active| active.id == id) {
-                let active = rules.rules.swap_remove(index);
-                rules.rules.sort_by_key(|active| active.id.0);
+                let active = rules.rules.remove(index);
                 rules.gone.insert(id, *active.fired.borrow());
             }
         });
