@@ -15,6 +15,7 @@ use jobmill_core::config::TaskWrites;
 use jobmill_core::task::item::Task;
 use jobmill_core::task::tables::Tables;
 use jobmill_memory::Place;
+use serde_json::Value;
 
 use crate::conformance::{self, Duplicates, Exception, TaskProbe};
 
@@ -35,6 +36,12 @@ pub async fn tasks_conform(
         TaskWrites::Overwrite => Duplicates::Replaced,
     };
     conformance::task_table_except(&tasks, &probe, "run", duplicates, exceptions).await;
+}
+
+/// The CreateTable request of `config`, sosw's table of configurations.
+#[must_use]
+pub fn config_table() -> Value {
+    serde_json::from_str(include_str!("../data/config_table.json")).unwrap()
 }
 
 /// What meta rows of the tests say about their writer.

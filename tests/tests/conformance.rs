@@ -392,20 +392,7 @@ async fn config_texts_are_read_from_s3_and_from_sosws_config_table() {
         .put_object(BUCKET, "configs/scheduler.json", "{\"queue_bucket\": \"é\"}")
         .unwrap();
     cloud.put_object(BUCKET, "binary", &b"\xff\xfe"[..]).unwrap();
-    cloud
-        .create_table(serde_json::json!({
-            "TableName": "config",
-            "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [
-                {"AttributeName": "env", "AttributeType": "S"},
-                {"AttributeName": "config_name", "AttributeType": "S"},
-            ],
-            "KeySchema": [
-                {"AttributeName": "env", "KeyType": "HASH"},
-                {"AttributeName": "config_name", "KeyType": "RANGE"},
-            ],
-        }))
-        .unwrap();
+    cloud.create_table(dynamo::config_table()).unwrap();
     let item = serde_json::json!({
         "env": {"S": "production"}, "config_name": {"S": "scheduler_config"}, "config_value": {"S": "{}"},
     });

@@ -94,11 +94,11 @@ const MOTO: Emulator = Emulator {
     }],
 };
 
-/// Asks again after that time whether a server answers.
+/// How long to wait before asking again whether a server answers.
 const POLL: Duration = Duration::from_millis(50);
-/// A server has answered by then; importing Python modules takes seconds on a busy machine.
+/// Time limit for a server to answer; importing Python modules takes seconds on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// As often another port is tried.
+/// How many ports are tried.
 const PORTS: usize = 3;
 
 /// The command of an emulator, if it is installed.
@@ -121,7 +121,7 @@ fn installed(command: &str) -> Option<PathBuf> {
         named.is_none(),
         "JOBMILL_EMULATORS is set, but there is no {path:?}"
     );
-    // Not by `eprintln`, which the test harness keeps to itself.
+    // Not by `eprintln`, which the test harness captures.
     let notice = format!("skipped: {command} is not installed, see tests/compare/install\n");
     std::io::stderr().write_all(notice.as_bytes()).unwrap();
     None

@@ -37,17 +37,17 @@ struct Counts {
     again: u64,
     batches: u64,
     transactions: u64,
-    /// No more than so many are taken.
+    /// How many tasks are taken at most.
     limit: Option<u64>,
     first_asked: Option<Instant>,
     first_created: Option<Instant>,
     last_created: Option<Instant>,
 }
 
-/// What a counting table has seen since it was started, or the moments since [`CountingTable::mark`].
+/// What a counting table has seen since it was started; the moments count from the last [`CountingTable::mark`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountingStats {
-    /// Tasks that stand there, each id once.
+    /// Different tasks created.
     pub created: u64,
     /// Tasks that came once more; each was answered as a duplicate.
     pub again: u64,
@@ -109,7 +109,7 @@ impl CountingTable {
                     let handler = move |request| respond(request, Arc::clone(&seen), latency);
                     tokio::select! {
                         () = serve(listener, handler) => {}
-                        // Dropped or told: either way it is over.
+                        // The sender is dropped with the table.
                         _ = stopped => {}
                     }
                 });
@@ -141,12 +141,12 @@ impl CountingTable {
         }
     }
 
-    /// Takes so many tasks in all and no more; what comes beyond is throttled. `None`: takes everything, as at first.
+    /// Takes at most so many tasks in all, and throttles the rest. `None`, the default: takes every task.
     pub fn limit(&self, tasks: Option<u64>) {
         lock(&self.counts).limit = tasks;
     }
 
-    /// Forgets when what came first and last.
+    /// Forgets the moments, and keeps the tasks and counts.
     pub fn mark(&self) {
         let mut counts = lock(&self.counts);
         (counts.first_asked, counts.first_created, counts.last_created) = (None, None, None);

@@ -34,7 +34,7 @@ pub enum Effect {
         /// The longest delay.
         max: Duration,
     },
-    /// Waits until the rule is removed, then goes on: a race in slow motion.
+    /// Waits until the rule is removed, then goes on: lets a test choose the order of what races.
     Hold,
     /// Answers with status 500; nothing is executed.
     Error,
@@ -163,7 +163,7 @@ struct Active {
     rule: Rule,
     seen: u64,
     fired: watch::Sender<u64>,
-    /// Dropped with the rule: who is held waits for that.
+    /// Dropped with the rule: requests that it holds wait for that.
     alive: watch::Sender<()>,
 }
 
@@ -183,7 +183,7 @@ struct Inner {
     random: Random,
 }
 
-/// The injector of faults. Cheap to clone; all clones are one.
+/// The injector of faults. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Faults(Arc<Inner>);
 
@@ -363,7 +363,7 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
-    /// Sits out delays and holds.
+    /// Waits until all delays and holds are over.
     pub(crate) async fn wait(&self) {
         if !self.delay.is_zero() {
             clock::sleep(self.delay).await;

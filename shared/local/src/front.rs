@@ -1,4 +1,4 @@
-//! The one front door: routes each request to its service, lets happen to it what the rules say, and counts it.
+//! The one endpoint: routes each request to its service, applies the rules for faults to it, and counts it.
 
 use std::sync::Arc;
 

@@ -43,7 +43,7 @@ where
                 let handler = handler.clone();
                 let service = service_fn(move |request: Request<Incoming>| handler(request.map(Body::from)));
                 connections.spawn(async move {
-                    // A peer that went away and an answer that was dropped on purpose end here alike.
+                    // Also when the peer went away, or when a handler closes the connection on purpose.
                     if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
                         tracing::debug!(%error, "connection ended");
                     }

@@ -1,4 +1,4 @@
-//! What the front door needs of a service. A new service is a module that implements [`Endpoint`], a variant of
+//! What `front.rs` needs of a service. A new service is a module that implements [`Endpoint`], a variant of
 //! [`Service`], and a line in `front.rs`.
 
 use std::future::Future;
@@ -11,7 +11,7 @@ use s3s::Body;
 use crate::faults::{Effect, Service};
 use crate::http::Aborted;
 
-/// A service of the cloud, as the front door sees it. Clones are the same service.
+/// A service of the cloud, as `front.rs` calls it. Clones are the same service.
 pub(crate) trait Endpoint: Clone + Send + Sync + 'static {
     /// Its name in rules and counts.
     const SERVICE: Service;
@@ -29,8 +29,8 @@ pub(crate) trait Endpoint: Clone + Send + Sync + 'static {
     /// Whether an effect that not every request can suffer has a meaning for this one.
     fn applies(operation: &str, request: &Request<Bytes>, effect: &Effect) -> bool;
 
-    /// Carries a request out, or what `effect` makes of it. What befalls the connection is not asked of a service:
-    /// the front door sees to that.
+    /// Carries a request out, with the effect of a rule if there is one. Effects on time and connection (delays, holds,
+    /// closed connections, late requests) never come here: `front.rs` sees to them.
     fn call(
         &self,
         operation: &str,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::complete_multipart_upload::builders::CompleteMultipartUploadFluentBuilder;
 use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
@@ -234,6 +235,11 @@ async fn upload(s3: &Client, key: &str, parts: &[Bytes]) -> (String, CompletedMu
     (id, completed.build())
 }
 
+fn complete(s3: &Client, id: &str, parts: CompletedMultipartUpload) -> CompleteMultipartUploadFluentBuilder {
+    let complete = s3.complete_multipart_upload().bucket(BUCKET).key("rows");
+    complete.upload_id(id).if_none_match("*").multipart_upload(parts)
+}
+
 #[tokio::test]
 async fn a_multipart_upload_becomes_an_object_once() {
     let (cloud, s3) = start().await;
@@ -241,14 +247,7 @@ async fn a_multipart_upload_becomes_an_object_once() {
     let (id, completed) = upload(&s3, "rows", &parts).await;
     assert!(cloud.bucket_keys(BUCKET, "").is_empty());
     let (other, other_completed) = upload(&s3, "rows", &parts).await;
-    let complete = |id: &str, parts| {
-        let complete = s3
-            .complete_multipart_upload()
-            .bucket(BUCKET)
-            .key("rows")
-            .upload_id(id);
-        complete.if_none_match("*").multipart_upload(parts).send()
-    };
+    let complete = |id: &str, parts| complete(&s3, id, parts).send();
     let done = complete(&id, completed.clone()).await.unwrap();
     assert!(done.e_tag().unwrap().ends_with("-3\""), "{:?}", done.e_tag());
     let error = complete(&other, other_completed).await.unwrap_err();
@@ -276,12 +275,7 @@ async fn a_multipart_upload_becomes_an_object_once() {
 async fn a_small_part_in_the_middle_is_refused() {
     let (_cloud, s3) = start().await;
     let (id, completed) = upload(&s3, "rows", &[pattern(10), pattern(10)]).await;
-    let complete = s3
-        .complete_multipart_upload()
-        .bucket(BUCKET)
-        .key("rows")
-        .upload_id(id);
-    let error = complete.multipart_upload(completed).send().await.unwrap_err();
+    let error = complete(&s3, &id, completed).send().await.unwrap_err();
     assert_eq!(refusal(error), (400, "EntityTooSmall".to_owned()));
 }
 
@@ -292,14 +286,9 @@ async fn of_racing_completions_exactly_one_wins() {
     for racer in 0..16 {
         uploads.push(upload(&s3, "rows", &[Bytes::from(format!("racer {racer}"))]).await);
     }
-    let racers = uploads.into_iter().map(|(id, parts)| {
-        let complete = s3
-            .complete_multipart_upload()
-            .bucket(BUCKET)
-            .key("rows")
-            .upload_id(id);
-        complete.if_none_match("*").multipart_upload(parts).send()
-    });
+    let racers = uploads
+        .into_iter()
+        .map(|(id, parts)| complete(&s3, &id, parts).send());
     let results = futures_util::future::join_all(racers).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
 }

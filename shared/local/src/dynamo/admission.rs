@@ -85,14 +85,14 @@ impl Rest {
                 object.insert("Responses".to_owned(), Value::Array(merged));
             }
         }
-        // Both are about the body as it was.
+        // Both describe the body before the merge.
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.remove("x-amz-crc32");
         Ok(Response::from_parts(parts, Body::from(answer.to_string())))
     }
 }
 
-/// What stands between a request and the tables.
+/// Decides how much of a request reaches the tables.
 pub(super) struct Gate<'a> {
     /// What a rule says about this request.
     pub(super) effect: Option<&'a Effect>,

@@ -28,7 +28,7 @@ use admission::{Admission, Gate};
 
 const TARGET: &str = "x-amz-target";
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
-/// What DynamoDB calls its JSON.
+/// The content type of DynamoDB's JSON.
 pub(crate) const JSON: &str = "application/x-amz-json-1.0";
 
 /// The DynamoDB endpoint.
@@ -57,7 +57,7 @@ impl Endpoint for DynamoEndpoint {
         target.strip_prefix(TARGET_PREFIX).map(str::to_owned)
     }
 
-    /// All paths are the same: what counts stands in the body.
+    /// All paths are the same: table and keys are named in the body.
     fn names(request: &Request<Bytes>, part: &str) -> bool {
         contains(request.body(), part.as_bytes())
     }

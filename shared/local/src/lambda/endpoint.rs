@@ -157,7 +157,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// How a caller wants an invocation done; without a word he waits for its end.
+/// The type of an invocation; without a header the caller waits for its end.
 fn invocation_type(headers: &HeaderMap) -> &str {
     text(headers, "x-amz-invocation-type").unwrap_or("RequestResponse")
 }

@@ -1,4 +1,4 @@
-//! One instance of a function: a process, the Runtime API that it talks to, and the clock that it runs against.
+//! One instance of a function: a process, its Runtime API, and its time limits.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ enum End {
     Init(InvocationOutcome),
     /// The process exited before it ever asked for an event.
     ExitedEarly(String),
-    /// It had served, or was killed.
+    /// It ended after it had served, or was killed.
     Over,
 }
 
@@ -281,8 +281,7 @@ impl Driver<'_> {
                 true
             }
             None => {
-                // The process is dead, and its place is free, before anybody hears of it: the next attempt has the
-                // field to itself.
+                // The process is dead and its place free before the outcome is told: the next attempt runs alone.
                 stop(child).await;
                 self.lambda.forget(&self.spec.name, self.id);
                 self.lambda.finish(&self.spec.name, record, job, outcome);
@@ -292,7 +291,7 @@ impl Driver<'_> {
     }
 }
 
-/// Tells a request of the process whether it was understood; a process that hung up does not care.
+/// Tells the process whether its request was understood, if it still waits for the answer.
 fn acknowledge(known: oneshot::Sender<bool>, understood: bool) {
     if known.send(understood).is_err() {
         tracing::debug!("an instance did not wait for its answer");

@@ -95,7 +95,7 @@ pub enum InvocationOutcome {
     },
     /// The process was killed at the time-out.
     TimedOut,
-    /// The process ended in the middle, by itself or killed; how, in words.
+    /// The process ended before it answered, by itself or killed; how, in words.
     Crashed(String),
     /// An injected fault: accepted, and nothing ran.
     Lost,

@@ -92,7 +92,7 @@ pub(super) enum Refused {
     TooMany,
 }
 
-/// All functions. Cheap to clone; all clones are one.
+/// All functions. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone)]
 pub(crate) struct Lambda(Arc<Inner>);
 
@@ -156,7 +156,7 @@ impl Lambda {
                 .ok_or(Refused::NoSuchFunction)?;
             let limit = match kind {
                 InvocationKind::Event => MAX_QUEUE,
-                // Who waits is not queued: without an instance that is free, or may be started, he is turned away.
+                // A caller who waits is not queued: he is refused if no instance is free or may be started.
                 InvocationKind::RequestResponse => function
                     .spec
                     .max_concurrency
@@ -181,7 +181,7 @@ impl Lambda {
         Ok(())
     }
 
-    /// Writes down an event that was accepted and never ran.
+    /// Records an event that was accepted and never ran.
     pub(super) fn lose(&self, target: &Target, request_id: &str, payload: Bytes) {
         let job = Job {
             request_id: request_id.to_owned(),
@@ -261,7 +261,7 @@ impl Lambda {
         Some(job)
     }
 
-    /// A job that its instance never got.
+    /// Puts back a job that its instance never got.
     pub(super) fn put_back(&self, name: &str, job: Job) {
         if let Some(function) = self.state().functions.get_mut(name) {
             function.queue.push_front(job);
@@ -269,7 +269,7 @@ impl Lambda {
         self.dispatch(name);
     }
 
-    /// Writes down that an attempt began; the number is for [`Lambda::finish`].
+    /// Records that an attempt began; the number is for [`Lambda::finish`].
     pub(super) fn begin(
         &self,
         name: &str,
@@ -294,7 +294,7 @@ impl Lambda {
         state.records.len() - 1
     }
 
-    /// An attempt is over: the caller is told, or the event is tried again, or that was it.
+    /// An attempt is over: the caller gets the outcome; a failed event is tried again while it has attempts left.
     pub(super) fn finish(&self, name: &str, record: usize, mut job: Job, outcome: InvocationOutcome) {
         let failed = !matches!(outcome, InvocationOutcome::Succeeded(_));
         let (delay, timeout) = {
@@ -314,7 +314,7 @@ impl Lambda {
             (delay, spec.map_or(Duration::ZERO, |spec| spec.timeout))
         };
         if let Some(reply) = job.reply.take() {
-            // A caller who went away does not wait for it.
+            // The caller may have closed the connection.
             drop(reply.send(result_of(&job.request_id, outcome, timeout)));
         } else if let (true, Some(delay)) = (failed, delay) {
             job.attempt += 1;
@@ -331,14 +331,14 @@ impl Lambda {
         self.0.pending.send_modify(|pending| *pending -= 1);
     }
 
-    /// An instance no longer takes a place.
+    /// Removes an instance that has ended from its function.
     pub(super) fn forget(&self, name: &str, instance: u64) {
         if let Some(function) = self.state().functions.get_mut(name) {
             function.instances.remove(&instance);
         }
     }
 
-    /// An instance is gone. If it never got as far as asking for an event, the one that waited for it has failed.
+    /// An instance has ended. If it could not start, the first event that waits fails with it.
     pub(super) fn ended(&self, name: &str, instance: u64, init_failure: Option<InvocationOutcome>) {
         let orphan = {
             let mut state = self.state();

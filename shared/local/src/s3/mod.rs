@@ -5,8 +5,8 @@
 //! SDKs sign by the clock that the cloud's own answers tell them, which tests move. Bodies in signed chunks
 //! (`aws-chunked`), which s3s decodes only as part of that check, are refused: jobmill's client sends none.
 //!
-//! Not built on the bucket of `jobmill-memory`, on purpose: one suite holds both to S3's rules, so that neither's idea
-//! of them is the other's proof.
+//! Not built on the bucket of `jobmill-memory`, on purpose: the conformance suite runs on both, and would miss a wrong
+//! idea of S3 that both share.
 
 mod service;
 mod store;
@@ -92,7 +92,7 @@ impl Endpoint for S3Endpoint {
                 "an injected error",
             ),
             _ if is_chunked(request.headers()) => {
-                // Clients read no answer while they send.
+                // The client reads no answer before it has sent everything.
                 collect(request.into_body()).await?;
                 let message = "the local cloud takes no aws-chunked bodies: send them whole";
                 (StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
