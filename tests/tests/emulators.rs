@@ -218,8 +218,10 @@ async fn prepared(emulator: &Emulator) -> Option<(Server, Clients)> {
 /// sosw's tables.
 async fn create_tables(client: &aws_sdk_dynamodb::Client) {
     for definition in jobmill_local::table_definitions(&tables()).unwrap() {
-        // The definition is the request as it goes over the wire.
-        let request = client.create_table().customize().mutate_request(move |request| {
+        // The definition is the request as it goes over the wire; the client wants to know the table's name.
+        let name = definition["TableName"].as_str().unwrap();
+        let request = client.create_table().table_name(name).customize();
+        let request = request.mutate_request(move |request| {
             let body = definition.to_string();
             let length = body.len().to_string();
             request.headers_mut().insert("content-length", length);
