@@ -16,7 +16,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jobmill_core::task::greenfield::Greenfield;
 
 use jobmill_core::task::identity::TaskIds;
-use jobmill_local::{LocalCloud, LocalCloudOptions, TaskTables};
+use jobmill_core::task::tables::Tables;
+use jobmill_local::{LocalCloud, LocalCloudOptions};
 use serde_json::Value;
 
 fn job(name: &str) -> PathBuf {
@@ -46,7 +47,7 @@ fn summary(output: &Output) -> Value {
 async fn cloud(bucket: &str) -> LocalCloud {
     let cloud = LocalCloud::start(LocalCloudOptions::default()).await.unwrap();
     cloud.create_bucket(bucket);
-    cloud.create_task_tables(&TaskTables::default()).unwrap();
+    cloud.create_task_tables(&Tables::default()).unwrap();
     cloud
 }
 

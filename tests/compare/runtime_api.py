@@ -57,7 +57,7 @@ class RuntimeApi(http.server.ThreadingHTTPServer):
 
 
 def _take(items, process, timeout):
-    """The next item, as long as the process lives that leads to it."""
+    """The next item; an error if the process ends before it comes."""
     deadline = time.monotonic() + timeout
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(queue.Empty):

@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 
 from runtime_api import RuntimeApi
+from tables import TABLES
 
 HERE = Path(__file__).resolve().parent
 # A server has answered by then; importing Python modules takes seconds on a busy machine.
@@ -38,7 +39,7 @@ CONFIG = {
 
 @contextlib.contextmanager
 def one_core():
-    """What is started in here runs on one core, the last."""
+    """Processes that are started in this context run on one core, the last."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
     try:
@@ -48,7 +49,7 @@ def one_core():
 
 
 def cpu_seconds(pid):
-    """What a process that runs has used of the processors: its clock, made as by clock_getcpuclockid(3)."""
+    """CPU time of a running process, by its clock (see clock_getcpuclockid(3))."""
     return time.clock_gettime((~pid << 3) | 2)
 
 
@@ -60,14 +61,6 @@ def _end_with_parent():
 
 class Moto:
     """A moto server at 127.0.0.1, in a process of its own, between `with` and its end."""
-
-    # Names and keys as sosw has them.
-    TABLES = {
-        "sosw_tasks": ["task_id"],
-        "sosw_closed_tasks": ["task_id"],
-        "sosw_retry_tasks": ["labourer_id", "task_id"],
-    }
-    QUEUE = ["labourer_id", "greenfield"]
 
     def __init__(self, folder):
         self.log = folder / "moto.log"
@@ -96,7 +89,7 @@ class Moto:
         self.process.wait()
 
     def _wait_for_endpoint(self):
-        """It takes a free port and says which."""
+        """Waits until moto has logged which free port it took."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self.process.poll() is None:
             if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", self.log.read_text()):
@@ -108,31 +101,15 @@ class Moto:
         """Leaves an empty bucket and sosw's tables, on demand and empty."""
         urllib.request.urlopen(f"{self.endpoint}/moto-api/reset", data=b"").close()
         self.s3.create_bucket(Bucket=CONFIG["queue_bucket"])
-        for table, keys in self.TABLES.items():
-            index = {"IndexName": "sosw_tasks_greenfield", "Projection": {"ProjectionType": "ALL"}}
-            index["KeySchema"] = _key_schema(self.QUEUE)
-            queue = table == "sosw_tasks"
-            self.dynamodb.create_table(
-                TableName=table,
-                BillingMode="PAY_PER_REQUEST",
-                KeySchema=_key_schema(keys),
-                AttributeDefinitions=[
-                    {"AttributeName": name, "AttributeType": "N" if name == "greenfield" else "S"}
-                    for name in keys + (self.QUEUE if queue else [])
-                ],
-                **({"GlobalSecondaryIndexes": [index]} if queue else {}),
-            )
+        for definition in TABLES.values():
+            self.dynamodb.create_table(**definition)
 
     def payloads(self):
-        """Those of the tasks, in the order of their queue."""
+        """The payloads of the tasks, in the order of their queue."""
         pages = self.dynamodb.get_paginator("scan").paginate(TableName="sosw_tasks")
         tasks = [task for page in pages for task in page["Items"]]
         tasks.sort(key=lambda task: int(task["greenfield"]["N"]))
         return [task["payload"]["S"] for task in tasks]
-
-
-def _key_schema(names):
-    return [{"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE"))]
 
 
 class Side:
@@ -177,7 +154,7 @@ class Side:
         return result
 
     def _measure_json(self, *command):
-        """The same for a program that itself writes what it took, which then counts; the peak stays."""
+        """The same for a program that measures itself: what it prints replaces our figures, but for the peak."""
         output = self.folder / "stdout.txt"
         with open(output, "w") as stdout:
             result = self._measure(*command, stdout=stdout)

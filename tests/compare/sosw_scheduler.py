@@ -17,7 +17,7 @@ import sosw.scheduler
 
 
 class Sink:
-    """The file of rows: counts them, and passes them on if there is somewhere to."""
+    """Stands in for the file of rows: counts them, and writes them to another file if there is one."""
 
     def __init__(self, file=None):
         self.file, self.rows, self.bytes = file, 0, 0

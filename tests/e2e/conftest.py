@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from emulator import MiniStack
+from emulator import Account
 from stack import upload_code
 
 
 @pytest.fixture(scope="session")
 def bootstrap() -> Path:
-    """The binary under test, without its symbols: the script `run` sees to it."""
+    """The binary under test, which the script `run` has stripped of its symbols."""
     return Path(os.environ["JOBMILL_BOOTSTRAP"])
 
 
 @pytest.fixture(scope="session")
 def cloud(bootstrap):
     """The emulated account."""
-    with MiniStack() as cloud:
+    with Account() as cloud:
         upload_code(cloud, bootstrap)
         yield cloud

@@ -5,7 +5,7 @@ import re
 from datetime import datetime, timezone
 from decimal import Decimal
 
-from emulator import MiniStack
+from emulator import Account
 from waiting import until
 
 TASK_ID = re.compile("[0-9a-f]{32}")
@@ -14,7 +14,7 @@ TASK_ID = re.compile("[0-9a-f]{32}")
 class Queue:
     """What a scheduler with that configuration works on."""
 
-    def __init__(self, cloud: MiniStack, config: dict) -> None:
+    def __init__(self, cloud: Account, config: dict) -> None:
         self.cloud = cloud
         self.config = config
         self.bucket = config["queue_bucket"]

@@ -1,4 +1,4 @@
-"""The stack of infra/template.yaml in the emulator, and what a test wants to do with it.
+"""The stack of infra/template.yaml in the emulator, and what tests do with it.
 
 Names, keys, indexes, environment, retries, queues, schedules and inputs all come from the template.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from emulator import MiniStack
+from emulator import Account
 from jobqueue import Queue
 from waiting import until
 
@@ -42,7 +42,7 @@ def _long_form(loader: yaml.Loader, tag: str, node: yaml.Node):
 _Loader.add_multi_constructor("!", _long_form)
 
 
-def upload_code(cloud: MiniStack, bootstrap: Path) -> None:
+def upload_code(cloud: Account, bootstrap: Path) -> None:
     """Puts the zip of the function where the template of `packaged_template` finds it."""
     archive = cloud.folder / CODE
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as code:
@@ -85,7 +85,7 @@ def _folded(node, values: dict[str, str]):
 class Stack(Queue):
     """A stack that is deployed."""
 
-    def __init__(self, cloud: MiniStack, name: str, **parameters: str) -> None:
+    def __init__(self, cloud: Account, name: str, **parameters: str) -> None:
         s3 = cloud.client("s3")
         s3.put_object(Bucket=ARTIFACTS, Key=f"{name}.json", Body=packaged_template(parameters))
         formation = cloud.client("cloudformation")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from emulator import end, free_port, guarded
 from jobqueue import Queue
+from ministack import end, free_port, guarded
 from stack import Stack
 from throttle import throttled
 from waiting import until

@@ -3,7 +3,7 @@
 import json
 from datetime import date, datetime, timedelta
 
-from emulator import free_port
+from ministack import free_port
 from stack import Stack
 from throttle import throttled
 from waiting import until

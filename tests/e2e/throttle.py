@@ -1,6 +1,6 @@
-"""A DynamoDB that takes so many tasks a second and pushes back what is more: a proxy in front of the emulator's.
+"""A proxy in front of the emulator's DynamoDB, which throttles what is more than so many tasks a second.
 
-The emulator takes whatever comes, as fast as the machine is. With this a job takes its time on every machine.
+The emulator is as fast as the machine. With this a job takes as long on every machine.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-PUSHED_BACK = {
+THROTTLED = {
     "__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException",
     "message": "Rate of requests exceeds the allowed throughput.",
 }
 
 
 class _Bucket:
-    """Tokens, one a task, that come back with time; at most those of a quarter of a second."""
+    """A token bucket: a token a task, so many a second, at most those of a quarter of a second."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
@@ -45,7 +45,7 @@ def throttled(endpoint: str, tasks_per_second: float):
     upstream = urlsplit(endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):
-        """Passes a request on, or pushes it back."""
+        """Passes a request on, or throttles it."""
 
         protocol_version = "HTTP/1.1"
 
@@ -59,7 +59,7 @@ def throttled(endpoint: str, tasks_per_second: float):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers["X-Amz-Target"].endswith(".BatchExecuteStatement"):
                 if not bucket.take(len(json.loads(body)["Statements"])):
-                    self._answer(400, json.dumps(PUSHED_BACK).encode())
+                    self._answer(400, json.dumps(THROTTLED).encode())
                     return
             connection = http.client.HTTPConnection(upstream, timeout=30)
             with contextlib.closing(connection):
@@ -75,7 +75,7 @@ def throttled(endpoint: str, tasks_per_second: float):
             self.wfile.write(body)
 
         def log_message(self, *_) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -9,58 +9,25 @@ import functools
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import boto3
+
+from ministack import MiniStack
+from tables import CONFIG_TABLE, TABLES, key_names
 
 ACCOUNT = "000000000000"
 REGION = "us-west-2"  # sosw's SnsManager has it built in
 BUCKET = "queue-bucket"
 PREFIX = "sosw/scheduler"
-PATIENCE = 60
-"""Seconds after which something that should happen did not."""
-
-# Key (hash, range) and indexes of each table, as in sosw's CloudFormation examples; on demand.
-TABLES = {
-    "sosw_tasks": {
-        "key": ("task_id",),
-        "index": ("sosw_tasks_greenfield", ("labourer_id", "greenfield"), "ALL"),
-    },
-    "sosw_closed_tasks": {
-        "key": ("task_id",),
-        "index": ("labourer_task_status_with_time", ("labourer_id_task_status", "closed_at"), "INCLUDE"),
-    },
-    "sosw_retry_tasks": {
-        "key": ("labourer_id", "task_id"),
-        "local_index": ("labourer_id_greenfield", ("labourer_id", "desired_launch_time"), "ALL"),
-    },
-    "sosw_tasks_meta": {"key": ("task_id", "created_at")},
-    "config": {"key": ("env", "config_name")},
-}
-NUMBERS = {"greenfield", "closed_at", "desired_launch_time", "created_at"}
 
 
 def function_arn(name):
     """The ARN of a function."""
     return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
-
-
-def wait_until(condition, what, pause=0.01):
-    """The first true value of `condition`, asked until it comes, each time after a pause in seconds."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(pause)
-    raise AssertionError(f"{what}: not within {PATIENCE} seconds")
 
 
 class Server(ThreadingHTTPServer):
@@ -129,7 +96,7 @@ class Cloud:
 
     def __init__(self):
         self.functions = Functions()
-        self.endpoint = start_ministack()
+        self.endpoint = started_ministack().endpoint
         for name in [name for name in os.environ if name.startswith("AWS_")] + ["STAGE", "autotest"]:
             os.environ.pop(name, None)
         os.environ.update(
@@ -151,8 +118,8 @@ class Cloud:
         """Empty tables, an empty bucket, nobody invoked."""
         for table in self.dynamodb.list_tables()["TableNames"]:
             self.dynamodb.delete_table(TableName=table)
-        for table, form in TABLES.items():
-            self.dynamodb.create_table(TableName=table, BillingMode="PAY_PER_REQUEST", **table_form(form))
+        for definition in (*TABLES.values(), CONFIG_TABLE):
+            self.dynamodb.create_table(**definition)
         for key in self.keys():
             self.s3.delete_object(Bucket=BUCKET, Key=key)
         self.functions.forget()
@@ -185,7 +152,7 @@ class Cloud:
         """Lets time pass for one task: moves a moment that it keeps into the past."""
         self.dynamodb.update_item(
             TableName=table,
-            Key={name: {"S": task[name]} for name in TABLES[table]["key"]},
+            Key={name: {"S": task[name]} for name in key_names(table)},
             UpdateExpression="SET #moment = #moment - :seconds",
             ExpressionAttributeNames={"#moment": attribute},
             ExpressionAttributeValues={":seconds": {"N": str(seconds)}},
@@ -207,70 +174,9 @@ def shared():
     return Cloud()
 
 
-def table_form(form):
-    """A table's arguments of `create_table`."""
-    arguments = {"KeySchema": key_schema(form["key"])}
-    names = set(form["key"])
-    for kind, argument in (("index", "GlobalSecondaryIndexes"), ("local_index", "LocalSecondaryIndexes")):
-        if kind in form:
-            name, key, projection = form[kind]
-            projection = {"ProjectionType": projection}
-            if projection["ProjectionType"] == "INCLUDE":
-                projection["NonKeyAttributes"] = ["completed_at", "greenfield", "attempts"]
-            arguments[argument] = [{"IndexName": name, "KeySchema": key_schema(key), "Projection": projection}]
-            names.update(key)
-    arguments["AttributeDefinitions"] = [
-        {"AttributeName": name, "AttributeType": "N" if name in NUMBERS else "S"} for name in sorted(names)
-    ]
-    return arguments
-
-
-def key_schema(names):
-    """A hash key, and a range key if there are two names."""
-    return [{"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE"))]
-
-
-def start_ministack():
-    """Starts MiniStack; its endpoint."""
-    # The shell leads a process group and ends it when MiniStack exits, or when its standard input closes because this
-    # process is gone.
-    script = '("$0" "$@"; kill -KILL 0) </dev/null & read -r _; kill -KILL 0'
-    scratch = tempfile.TemporaryDirectory(prefix="jobmill-interop-")
-    for _ in range(3):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        # Free a moment ago; whoever takes it first makes MiniStack exit, and another port is tried.
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", script, str(Path(sys.executable).with_name("ministack"))],
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": scratch.name,
-                "TMPDIR": scratch.name,
-                "BIND_HOST": "127.0.0.1",
-                "GATEWAY_PORT": str(port),
-                "IOT_MTLS_ENABLED": "0",  # else it serves MQTT at a fixed port of every address
-                "SFTP_ENABLED": "0",
-            },
-            cwd=scratch.name,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-        def stop(process=process):
-            process.stdin.close()
-            process.wait()
-
-        def answers(process=process, port=port):
-            if process.poll() is not None:
-                return "exited"
-            with socket.socket() as client:
-                return "answers" if client.connect_ex(("127.0.0.1", port)) == 0 else None
-
-        if wait_until(answers, "MiniStack answers") == "answers":
-            atexit.register(scratch.cleanup)
-            atexit.register(stop)  # before the clean-up: the last registered is the first called
-            return f"http://127.0.0.1:{port}"
-        stop()
-    raise RuntimeError("MiniStack ended before it answered, three times")
+def started_ministack():
+    """MiniStack, which ends with this process."""
+    ministack = MiniStack()
+    ministack.__enter__()
+    atexit.register(ministack.__exit__)
+    return ministack

@@ -18,7 +18,7 @@ from sosw.scheduler import Scheduler  # noqa: E402
 from sosw.worker import Worker  # noqa: E402
 from sosw.worker_assistant import WorkerAssistant  # noqa: E402
 
-logging.disable(logging.CRITICAL)  # sosw tells the root everything
+logging.disable(logging.CRITICAL)  # sosw logs everything by the root logger
 
 
 class Report(Worker):
@@ -44,18 +44,18 @@ def call(essential, name, event, context=None):
     """Runs a handler made as sosw's examples make it."""
     os.environ["AWS_LAMBDA_FUNCTION_NAME"] = name
     sandbox = LambdaGlobals()
-    sandbox.processor = None  # sosw keeps it for the next invocation
-    # A copy of the event: sosw takes it apart.
+    sandbox.processor = None  # sosw keeps it for the next invocation, and a cold start has none
+    # A copy of the event: sosw changes it.
     return get_lambda_handler(essential, sandbox)(json.loads(json.dumps(event)), context or context_of(name))
 
 
 def orchestrate():
-    """The orchestrator's minute."""
+    """One run of the orchestrator, which its schedule starts each minute."""
     call(Orchestrator, "sosw_orchestrator", {})
 
 
 def scavenge():
-    """The scavenger's minute."""
+    """One run of the scavenger, which its schedule starts each minute."""
     call(Scavenger, "sosw_scavenger", {})
 
 

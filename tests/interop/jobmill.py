@@ -8,9 +8,11 @@ import time
 import uuid
 from http.server import BaseHTTPRequestHandler
 
-from cloud import PATIENCE, Server, function_arn
+from cloud import Server, function_arn
 
 NAME = "sosw_scheduler"
+PATIENCE = 60
+"""Seconds after which an answer that should have come did not."""
 
 
 class Failed(Exception):
@@ -46,7 +48,7 @@ class Invocation:
         )
 
     def _serve(self, event):
-        """The Runtime API: the event to the first who asks, and then silence, as in a frozen sandbox."""
+        """The Runtime API: the first request gets the event, the next one no answer, as in a frozen sandbox."""
         invocation, asked = self, threading.Lock()
         request_id = str(uuid.uuid4())
 

@@ -6,9 +6,10 @@ import signal
 import unittest
 import uuid
 
-from cloud import BUCKET, PREFIX, wait_until
+from cloud import BUCKET, PREFIX
 from essentials import CONFIG, SCHEDULER, context_of, fresh_cloud, schedule
 from jobmill import Failed, invoke
+from waiting import until
 
 ROWS = 120
 JOB = {
@@ -33,7 +34,7 @@ class Adoption(unittest.TestCase):
                 os.remove(name)
 
     def leave(self):
-        """sosw's Scheduler makes tasks of one batch, and then its time is short. How many there are."""
+        """sosw's Scheduler makes one batch of tasks and stops, because its time is short; the number of tasks."""
         self.cloud.configure("sosw_scheduler_config", {**SCHEDULER, "siblings_config": {"auto_spawning": True}})
         time_left = iter([900_000, 900_000, 30_000])
         left = {"now": 900_000}
@@ -98,7 +99,7 @@ class Adoption(unittest.TestCase):
             target=schedule, args=(JOB, context_of("sosw_scheduler", self.request_id)), daemon=True
         )
         sosw.start()
-        wait_until(lambda: len(self.cloud.items("sosw_tasks")) >= 3, "sosw makes tasks")
+        until("sosw makes tasks", lambda: len(self.cloud.items("sosw_tasks")) >= 3, pause=0.01)
         os.kill(sosw.pid, signal.SIGKILL)
         sosw.join()
         tasks = self.cloud.tasks()

@@ -2,9 +2,10 @@
 
 import unittest
 
-from cloud import BUCKET, TABLES, function_arn, table_form
+from cloud import BUCKET, function_arn
 from essentials import CONFIG, Scheduler, TaskManager, fresh_cloud, orchestrate, schedule
 from jobmill import Failed, invoke
+from tables import TABLES
 
 JOB = {
     "lambda_name": "report",
@@ -76,7 +77,7 @@ class Configurations(unittest.TestCase):
         orchestrate()
         self.assertEqual(len(self.cloud.functions.take("report")), 3)
 
-    def test_sosw_itself_stumbles_over_that_example(self):
+    def test_sosw_itself_fails_on_that_example(self):
         self.configure(EXAMPLE)
         with self.assertRaises(IndexError):
             schedule(JOB)  # its built-in empty variant `default` counts more than `job_schema`
@@ -86,7 +87,7 @@ class Configurations(unittest.TestCase):
         self.assertEqual(invoke(JOB, CONFIG)["outcome"], "completed")
         self.assertEqual(self.payloads(), SPLIT)
         with self.assertRaises(KeyError):
-            schedule(JOB)  # sosw stumbles over the empty `job_schema`
+            schedule(JOB)  # sosw fails on the empty `job_schema`
 
     def test_all_defaults_of_sosw_load(self):
         self.configure(
@@ -101,11 +102,7 @@ class Configurations(unittest.TestCase):
         self.assertEqual(self.payloads(), SPLIT)
 
     def test_a_table_named_at_the_top_alone_is_refused(self):
-        self.cloud.dynamodb.create_table(
-            TableName="other_tasks",
-            BillingMode="PAY_PER_REQUEST",
-            **table_form(TABLES["sosw_tasks"]),
-        )
+        self.cloud.dynamodb.create_table(**TABLES["sosw_tasks"] | {"TableName": "other_tasks"})
         schema = {"chunkable_attrs": [["topic", {}], ["word", {}]]}
         at_the_top = {
             **EXAMPLE,

@@ -1,13 +1,14 @@
-"""sosw's Scavenger archives, retries and buries jobmill's tasks, and jobmill knows them again in every table."""
+"""sosw's Scavenger archives jobmill's tasks, retries them and gives them up; jobmill finds them in every table."""
 
 import unittest
 
-from cloud import PREFIX, wait_until
+from cloud import PREFIX
 from essentials import CONFIG, SCHEDULER, fresh_cloud, orchestrate, scavenge, work
 from jobmill import Invocation, invoke
+from waiting import until
 
 TIME_OUT = 15 * 60 + 5 * 60
-"""Seconds after which sosw holds an invoked task for dead (`duration` and `cooldown` of a labourer)."""
+"""Seconds after which sosw takes an invoked task for failed (`duration` and `cooldown` of a labourer)."""
 RETRY_DELAY = 60
 """Seconds that the first retry waits: the time-out of the worker."""
 
@@ -31,7 +32,7 @@ class Scavenging(unittest.TestCase):
         return self.cloud.functions.take("report")
 
     def expire(self, payload):
-        """The worker of that invocation has died; nobody hears of it until sosw's patience ends."""
+        """As if the worker of that invocation had died, and sosw's time-out for it had passed."""
         self.cloud.shift("sosw_tasks", payload, "greenfield", TIME_OUT + 1)
 
     def test_completed_tasks_are_archived(self):
@@ -77,7 +78,7 @@ class Scavenging(unittest.TestCase):
         self.assertEqual([again[name] for name in same], [first[name] for name in same])
         self.assertEqual([payload["stores"] for payload in rest], [["store-5"], ["store-6"], ["store-7"]])
 
-    def test_tasks_that_fail_too_often_are_buried(self):
+    def test_tasks_that_fail_too_often_are_given_up(self):
         invoke({"job": job(1), "run_id": "r1"}, CONFIG)
         for attempt in (1, 2, 3):
             [payload] = self.invoked()
@@ -98,7 +99,7 @@ class Scavenging(unittest.TestCase):
         event = {"job": job(rows), "run_id": "r1"}
         config = {**SCHEDULER, "lease_seconds": 15}
         killed = Invocation(event, config)
-        wait_until(lambda: self.cloud.items("sosw_tasks"), "there are tasks")
+        until("there are tasks", lambda: self.cloud.items("sosw_tasks"), pause=0.01)
         killed.kill()
         self.assertFalse(killed.answered(), "killed in the middle")
         self.assertIn(f"{PREFIX}/locked_tasks_queue_r1.txt", self.cloud.keys())
@@ -116,7 +117,7 @@ class Scavenging(unittest.TestCase):
             outcome = invoke(event, config)
             return outcome if outcome["outcome"] != "held_elsewhere" else None
 
-        outcome = wait_until(resumed, "the lease runs out", pause=1)
+        outcome = until("the lease runs out", resumed, pause=1)
         self.assertEqual((outcome["outcome"], outcome["rows"]), ("completed", rows))
         everywhere = [
             task

@@ -4,9 +4,9 @@ import datetime
 import time
 import unittest
 
-from cloud import wait_until
 from essentials import CONFIG, fresh_cloud, labourers, orchestrate, schedule, task_manager, work
 from jobmill import invoke
+from waiting import until
 
 
 def job(stores, **more):
@@ -129,7 +129,7 @@ class Tasks(unittest.TestCase):
         self.assertLess(greenfields[-1], now, "no task is born in the future, where a greenfield means running")
         self.assertTrue(any(place % 1 for place in greenfields), "whole seconds were not enough")
 
-        wait_until(lambda: int(time.time()) > greenfields[-1], "the second after the last task")
+        until("the second after the last task", lambda: int(time.time()) > greenfields[-1])
         self.cloud.configure("sosw_orchestrator_config", labourers(max_simultaneous_invocations=50))
         orchestrate()
         invoked = [payload["stores"][0] for payload in self.cloud.functions.take("report")]

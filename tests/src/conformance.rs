@@ -25,7 +25,7 @@ use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskT
 
 use jobmill_memory::Place;
 
-/// As many as race for one thing.
+/// How many compete in a race.
 const RACERS: usize = 16;
 /// Larger than any small object of the suite.
 const LIMIT: u64 = 1024 * 1024;
@@ -39,14 +39,13 @@ const PART: usize = 5 * 1024 * 1024;
 pub struct Exception {
     /// The name of the check.
     pub check: &'static str,
-    /// Whether it holds now and then all the same: a matter of luck among things that race.
+    /// Whether it holds now and then, by the order in which things that race arrive.
     pub by_chance: bool,
     /// What the implementation does instead.
     pub reason: &'static str,
 }
 
-/// Runs the checks of a suite, each for itself. Those with an exception must fail, unless that is a matter of chance:
-/// what holds needs no exception.
+/// Runs the checks of a suite, each on its own. One with an exception must fail, unless it does so by chance.
 struct Checks<'a> {
     exceptions: &'a [Exception],
     seen: Vec<&'static str>,
@@ -75,12 +74,12 @@ impl<'a> Checks<'a> {
         self.seen.push(name);
     }
 
-    /// Panics if a check failed (each told why when it did), or an exception was in vain.
+    /// Panics if a check without an exception failed (each has printed why), or one with an exception held.
     fn finish(self) {
         assert!(self.failed.is_empty(), "failed: {:?}", self.failed);
         assert!(
             self.stale.is_empty(),
-            "hold, and need no exception: {:?}",
+            "these hold, so remove their exceptions: {:?}",
             self.stale
         );
         for exception in self.exceptions {

@@ -2,4 +2,5 @@
 //! in it.
 
 pub mod conformance;
+pub mod dynamo;
 pub mod world;

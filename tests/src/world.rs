@@ -13,9 +13,8 @@ use std::time::Duration;
 use jobmill_core::task::greenfield::Greenfield;
 
 use jobmill_core::task::identity::TaskIds;
-use jobmill_local::{
-    FunctionSpec, InvocationOutcome, InvocationRecord, LocalCloud, LocalCloudOptions, TaskTables,
-};
+use jobmill_core::task::tables::Tables;
+use jobmill_local::{FunctionSpec, InvocationOutcome, InvocationRecord, LocalCloud, LocalCloudOptions};
 use serde_json::{Value, json};
 
 /// The bucket of queue files.
@@ -72,7 +71,7 @@ impl World {
             .expect("the cloud starts");
         cloud.create_bucket(BUCKET);
         cloud
-            .create_task_tables(&TaskTables::default())
+            .create_task_tables(&Tables::default())
             .expect("the tables are created");
         let world = Self { cloud };
         world.register(FUNCTION, bootstrap, &config.to_string(), timeout);

@@ -13,10 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use jobmill_aws::{
-    ClientOptions, Clients, ConfigLocation, ConfigSourceError, DynamoTasks, LambdaSiblings, MetaContext,
-    REQUEST_TIME, S3Store, fetch_config,
+    ClientOptions, Clients, ConfigLocation, ConfigSourceError, DynamoTasks, LambdaSiblings, REQUEST_TIME,
+    S3Store, fetch_config,
 };
 use jobmill_core::config::TaskWrites;
 use jobmill_core::task::greenfield::Greenfield;
@@ -26,11 +25,11 @@ use jobmill_engine::ports::{ETag, Metadata, ObjectStore, PortError, PutIf};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 use jobmill_local::{
     Effect, FunctionSpec, InvocationKind, InvocationRecord, LocalCloud, LocalCloudOptions, Rule, Service,
-    TaskTables,
 };
 use jobmill_memory::faulty::{Chance, Faulty};
 use jobmill_memory::{Item, MemorySiblings, MemoryStore, MemoryTasks, Place, VirtualClock};
 use jobmill_tests::conformance::{self, Duplicates, TaskProbe};
+use jobmill_tests::dynamo;
 
 // -------------------------------------------------------------------------------------------------------- memory
 
@@ -137,89 +136,6 @@ async fn local_cloud() -> (LocalCloud, Clients) {
     (cloud, clients)
 }
 
-struct DynamoProbe {
-    client: aws_sdk_dynamodb::Client,
-    names: Tables,
-}
-
-impl DynamoProbe {
-    fn table(&self, place: Place) -> &str {
-        match place {
-            Place::Tasks => &self.names.tasks,
-            Place::Retry => &self.names.retry,
-            Place::Closed => &self.names.closed,
-        }
-    }
-
-    /// The attributes' names in the tables beside sosw's.
-    fn fields(&self) -> [(&'static str, &String); 6] {
-        let names = &self.names.fields;
-        [
-            ("attempts", &names.attempts),
-            ("created_at", &names.created_at),
-            ("greenfield", &names.greenfield),
-            ("labourer_id", &names.labourer_id),
-            ("payload", &names.payload),
-            ("task_id", &names.task_id),
-        ]
-    }
-}
-
-impl TaskProbe for DynamoProbe {
-    async fn read(&self, task_id: &str) -> Option<BTreeMap<String, String>> {
-        let key = AttributeValue::S(task_id.to_owned());
-        let request = self
-            .client
-            .get_item()
-            .table_name(&self.names.tasks)
-            .key(&self.names.fields.task_id, key);
-        let item = request.consistent_read(true).send().await.unwrap().item?;
-        let number = |name: &str| name == "attempts" || name == "created_at" || name == "greenfield";
-        let text = |name: &str, value: &AttributeValue| match value {
-            AttributeValue::N(text) if number(name) => text.clone(),
-            AttributeValue::S(text) if !number(name) => text.clone(),
-            other => panic!("attribute {name} is {other:?}"),
-        };
-        assert_eq!(
-            item.len(),
-            6,
-            "a task has these attributes and no other: {item:?}"
-        );
-        Some(
-            self.fields()
-                .into_iter()
-                .map(|(name, field)| (name.to_owned(), text(name, &item[field])))
-                .collect(),
-        )
-    }
-
-    async fn put(&self, place: Place, task: &Task) {
-        let mut request = self.client.put_item().table_name(self.table(place));
-        for (name, field) in self.fields() {
-            let value = match name {
-                "attempts" => AttributeValue::N("1".to_owned()),
-                "created_at" => AttributeValue::N(task.created_at.clone()),
-                "greenfield" => AttributeValue::N(task.greenfield.to_string()),
-                "labourer_id" => AttributeValue::S(task.labourer_id.clone()),
-                "payload" => AttributeValue::S(task.payload.clone()),
-                _ => AttributeValue::S(task.task_id.clone()),
-            };
-            request = request.item(field, value);
-        }
-        request.send().await.unwrap();
-    }
-
-    async fn remove(&self, place: Place, task: &Task) {
-        let fields = &self.names.fields;
-        let mut request = self.client.delete_item().table_name(self.table(place));
-        request = request.key(&fields.task_id, AttributeValue::S(task.task_id.clone()));
-        if place == Place::Retry {
-            request = request.key(&fields.labourer_id, AttributeValue::S(task.labourer_id.clone()));
-        }
-        request.send().await.unwrap();
-    }
-}
-
 #[tokio::test]
 async fn s3_store_conforms() {
     let (_cloud, clients) = local_cloud().await;
@@ -274,47 +190,21 @@ async fn s3_store_refuses_a_bucket_that_is_not_there() {
     assert_eq!(code(store.list("", None).await.unwrap_err()), "NoSuchBucket");
 }
 
-/// The configuration that goes with those tables, meta rows included.
-fn names_of(tables: &TaskTables) -> Tables {
+/// sosw's names, the meta table included.
+fn with_meta() -> Tables {
     Tables {
-        tasks: tables.tasks.clone(),
-        index_greenfield: tables.tasks_greenfield_index.clone(),
-        retry: tables.retry.clone(),
-        closed: tables.closed.clone(),
-        meta: Some(tables.meta.clone()),
-        fields: FieldNames {
-            task_id: tables.task_id.clone(),
-            labourer_id: tables.labourer_id.clone(),
-            greenfield: tables.greenfield.clone(),
-            ..FieldNames::default()
-        },
+        meta: Some("sosw_tasks_meta".to_owned()),
+        ..Tables::default()
     }
 }
 
-fn meta_context() -> MetaContext {
-    MetaContext {
-        author: "scheduler".to_owned(),
-        invocation_id: "request".to_owned(),
-        log_stream_name: "stream".to_owned(),
-    }
-}
-
-async fn dynamo_tasks_conform(writes: TaskWrites, tables: TaskTables, names: Tables) {
+async fn dynamo_tasks_conform(writes: TaskWrites, names: Tables) {
     let (cloud, clients) = local_cloud().await;
-    cloud.create_task_tables(&tables).unwrap();
-    let tasks = DynamoTasks::new(clients.dynamodb.clone(), names.clone(), writes).with_meta(meta_context());
-    let probe = DynamoProbe {
-        client: clients.dynamodb.retrying,
-        names: names.clone(),
-    };
-    let duplicates = match writes {
-        TaskWrites::Insert => Duplicates::Kept,
-        TaskWrites::Overwrite => Duplicates::Replaced,
-    };
-    conformance::task_table(&tasks, &probe, "run", duplicates).await;
-    if names.meta.is_some() {
+    cloud.create_task_tables(&names).unwrap();
+    dynamo::tasks_conform(clients.dynamodb, &names, writes, &[]).await;
+    if let Some(meta) = names.meta {
         assert_eq!(
-            cloud.scan_table(&tables.meta).unwrap().len(),
+            cloud.scan_table(&meta).unwrap().len(),
             60,
             "meta rows of the suite"
         );
@@ -323,42 +213,32 @@ async fn dynamo_tasks_conform(writes: TaskWrites, tables: TaskTables, names: Tab
 
 #[tokio::test]
 async fn dynamo_tasks_conform_with_inserts() {
-    let tables = TaskTables::default();
-    let names = names_of(&tables);
-    dynamo_tasks_conform(TaskWrites::Insert, tables, names).await;
+    dynamo_tasks_conform(TaskWrites::Insert, with_meta()).await;
 }
 
 #[tokio::test]
 async fn dynamo_tasks_conform_with_overwrites() {
-    let tables = TaskTables {
-        provisioned_writes: Some(40),
-        ..TaskTables::default()
-    };
-    let names = names_of(&tables);
-    dynamo_tasks_conform(TaskWrites::Overwrite, tables, names).await;
+    dynamo_tasks_conform(TaskWrites::Overwrite, with_meta()).await;
 }
 
 #[tokio::test]
 async fn dynamo_tasks_conform_under_other_names() {
-    let tables = TaskTables {
+    let names = Tables {
         tasks: "dev-tasks.v2".to_owned(),
-        tasks_greenfield_index: "queue".to_owned(),
+        index_greenfield: "queue".to_owned(),
         closed: "dev-closed".to_owned(),
         retry: "dev-retry".to_owned(),
-        task_id: "id".to_owned(),
-        labourer_id: "worker".to_owned(),
-        greenfield: "order".to_owned(), // a reserved word
-        ..TaskTables::default()
+        meta: Some("dev-meta".to_owned()),
+        fields: FieldNames {
+            task_id: "id".to_owned(),
+            labourer_id: "worker".to_owned(),
+            created_at: "born".to_owned(),
+            greenfield: "order".to_owned(), // a reserved word
+            attempts: "tries".to_owned(),
+            payload: "it's a \"payload\"".to_owned(),
+        },
     };
-    // sosw's meta table keeps its names whatever `field_names` says.
-    let mut names = Tables {
-        meta: None,
-        ..names_of(&tables)
-    };
-    names.fields.created_at = "born".to_owned();
-    names.fields.attempts = "tries".to_owned();
-    names.fields.payload = "it's a \"payload\"".to_owned();
-    dynamo_tasks_conform(TaskWrites::Insert, tables, names).await;
+    dynamo_tasks_conform(TaskWrites::Insert, names).await;
 }
 
 fn task(task_id: &str) -> Task {
@@ -374,12 +254,8 @@ fn task(task_id: &str) -> Task {
 #[tokio::test]
 async fn meta_rows_look_as_sosw_writes_them() {
     let (cloud, clients) = local_cloud().await;
-    cloud.create_task_tables(&TaskTables::default()).unwrap();
-    let tables = Tables {
-        meta: Some("sosw_tasks_meta".to_owned()),
-        ..Tables::default()
-    };
-    let tasks = DynamoTasks::new(clients.dynamodb, tables, TaskWrites::Insert);
+    cloud.create_task_tables(&with_meta()).unwrap();
+    let tasks = DynamoTasks::new(clients.dynamodb, with_meta(), TaskWrites::Insert);
     let row = MetaRow {
         task_id: "1".to_owned(),
         labourer_id: "worker".to_owned(),
@@ -390,7 +266,11 @@ async fn meta_rows_look_as_sosw_writes_them() {
         0,
         "off unless asked for"
     );
-    tasks.with_meta(meta_context()).record_meta(&[row]).await.unwrap();
+    tasks
+        .with_meta(dynamo::meta_context())
+        .record_meta(&[row])
+        .await
+        .unwrap();
     let rows = cloud.scan_table("sosw_tasks_meta").unwrap();
     let [row] = rows.as_slice() else {
         panic!("{rows:?}")
@@ -412,7 +292,7 @@ async fn meta_rows_look_as_sosw_writes_them() {
 #[tokio::test]
 async fn tables_that_are_not_there_or_of_another_make_are_named() {
     let (cloud, clients) = local_cloud().await;
-    cloud.create_task_tables(&TaskTables::default()).unwrap();
+    cloud.create_task_tables(&Tables::default()).unwrap();
     cloud
         .create_table(serde_json::json!({
             "TableName": "retry",
@@ -512,20 +392,7 @@ async fn config_texts_are_read_from_s3_and_from_sosws_config_table() {
         .put_object(BUCKET, "configs/scheduler.json", "{\"queue_bucket\": \"é\"}")
         .unwrap();
     cloud.put_object(BUCKET, "binary", &b"\xff\xfe"[..]).unwrap();
-    cloud
-        .create_table(serde_json::json!({
-            "TableName": "config",
-            "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [
-                {"AttributeName": "env", "AttributeType": "S"},
-                {"AttributeName": "config_name", "AttributeType": "S"},
-            ],
-            "KeySchema": [
-                {"AttributeName": "env", "KeyType": "HASH"},
-                {"AttributeName": "config_name", "KeyType": "RANGE"},
-            ],
-        }))
-        .unwrap();
+    cloud.create_table(dynamo::config_table()).unwrap();
     let item = serde_json::json!({
         "env": {"S": "production"}, "config_name": {"S": "scheduler_config"}, "config_value": {"S": "{}"},
     });
@@ -564,7 +431,7 @@ async fn config_texts_are_read_from_s3_and_from_sosws_config_table() {
 /// Empty sosw tables, and requests that may take `request_time`.
 async fn task_cloud(writes: TaskWrites, request_time: Duration) -> (LocalCloud, DynamoTasks) {
     let cloud = LocalCloud::start(LocalCloudOptions::default()).await.unwrap();
-    cloud.create_task_tables(&TaskTables::default()).unwrap();
+    cloud.create_task_tables(&Tables::default()).unwrap();
     let clients = Clients::at_endpoint(cloud.endpoint(), ClientOptions { request_time });
     (
         cloud,

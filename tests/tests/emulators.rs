@@ -9,7 +9,7 @@
     missing_docs
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
@@ -18,25 +18,20 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType,
-    Projection, ProjectionType, ScalarAttributeType,
-};
+use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use jobmill_aws::{
-    ClientOptions, Clients, DynamoTasks, LambdaSiblings, MetaContext, REQUEST_TIME, S3Store, SystemHost,
-};
+use jobmill_aws::{ClientOptions, Clients, DynamoTasks, LambdaSiblings, REQUEST_TIME, S3Store, SystemHost};
 use jobmill_core::config::{Config, TaskWrites};
 use jobmill_core::job::event;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::identity::TaskIds;
-use jobmill_core::task::item::Task;
 use jobmill_core::task::tables::Tables;
 use jobmill_engine::Limits;
 use jobmill_engine::ports::{Clock, Metadata, ObjectStore as _, PutIf, Random};
 use jobmill_engine::schedule::{Context, Engine, NextHolder, Observation, Outcome};
-use jobmill_memory::{MemorySiblings, Place};
-use jobmill_tests::conformance::{self, Duplicates, Exception, TaskProbe};
+use jobmill_memory::MemorySiblings;
+use jobmill_tests::conformance::{self, Exception};
+use jobmill_tests::dynamo::{self, DynamoProbe};
 use jobmill_tests::world::{BUCKET, PREFIX, config, flat_job};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -99,11 +94,11 @@ const MOTO: Emulator = Emulator {
     }],
 };
 
-/// Asks again after that time whether a server answers.
+/// How long to wait before asking again whether a server answers.
 const POLL: Duration = Duration::from_millis(50);
-/// A server has answered by then; importing Python modules takes seconds on a busy machine.
+/// Time limit for a server to answer; importing Python modules takes seconds on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// As often another port is tried.
+/// How many ports are tried.
 const PORTS: usize = 3;
 
 /// The command of an emulator, if it is installed.
@@ -126,7 +121,7 @@ fn installed(command: &str) -> Option<PathBuf> {
         named.is_none(),
         "JOBMILL_EMULATORS is set, but there is no {path:?}"
     );
-    // Not by `eprintln`, which the test harness keeps to itself.
+    // Not by `eprintln`, which the test harness captures.
     let notice = format!("skipped: {command} is not installed, see tests/compare/install\n");
     std::io::stderr().write_all(notice.as_bytes()).unwrap();
     None
@@ -220,59 +215,20 @@ async fn prepared(emulator: &Emulator) -> Option<(Server, Clients)> {
     Some((server, clients))
 }
 
-/// sosw's tables as far as the scheduler uses them.
+/// sosw's tables.
 async fn create_tables(client: &aws_sdk_dynamodb::Client) {
-    let names = tables();
-    for (table, keys) in [
-        (&names.tasks, vec!["task_id"]),
-        (&names.closed, vec!["task_id"]),
-        (&names.retry, vec!["labourer_id", "task_id"]),
-        (names.meta.as_ref().unwrap(), vec!["task_id", "created_at"]),
-    ] {
-        let mut attributes = keys.clone();
-        let mut request = client
-            .create_table()
-            .table_name(table)
-            .billing_mode(BillingMode::PayPerRequest)
-            .set_key_schema(Some(key_schema(&keys)));
-        if *table == names.tasks {
-            let queue = ["labourer_id", "greenfield"];
-            attributes.extend(queue);
-            let index = GlobalSecondaryIndex::builder()
-                .index_name(&names.index_greenfield)
-                .set_key_schema(Some(key_schema(&queue)))
-                .projection(Projection::builder().projection_type(ProjectionType::All).build());
-            request = request.global_secondary_indexes(index.build().unwrap());
-        }
-        for name in attributes {
-            let number = ["created_at", "greenfield"].contains(&name);
-            let kind = if number {
-                ScalarAttributeType::N
-            } else {
-                ScalarAttributeType::S
-            };
-            let definition = AttributeDefinition::builder()
-                .attribute_name(name)
-                .attribute_type(kind);
-            request = request.attribute_definitions(definition.build().unwrap());
-        }
+    for definition in jobmill_local::table_definitions(&tables()).unwrap() {
+        // The definition is the request as it goes over the wire; the client wants to know the table's name.
+        let name = definition["TableName"].as_str().unwrap();
+        let request = client.create_table().table_name(name).customize();
+        let request = request.mutate_request(move |request| {
+            let body = definition.to_string();
+            let length = body.len().to_string();
+            request.headers_mut().insert("content-length", length);
+            *request.body_mut() = SdkBody::from(body);
+        });
         request.send().await.unwrap();
     }
-}
-
-fn key_schema(names: &[&str]) -> Vec<KeySchemaElement> {
-    let element = |(name, kind): (&&str, _)| {
-        KeySchemaElement::builder()
-            .attribute_name(*name)
-            .key_type(kind)
-            .build()
-            .unwrap()
-    };
-    names
-        .iter()
-        .zip([KeyType::Hash, KeyType::Range])
-        .map(element)
-        .collect()
 }
 
 fn tables() -> Tables {
@@ -283,68 +239,6 @@ fn tables() -> Tables {
 }
 
 // --------------------------------------------------------------------------------------------------- conformance
-
-/// The other side of the tables, by sosw's names of attributes.
-struct Probe {
-    client: aws_sdk_dynamodb::Client,
-    names: Tables,
-}
-
-fn attribute(item: &std::collections::HashMap<String, AttributeValue>, name: &str) -> String {
-    match &item[name] {
-        AttributeValue::N(text) if ["attempts", "created_at", "greenfield"].contains(&name) => text.clone(),
-        AttributeValue::S(text) if ["labourer_id", "payload", "task_id"].contains(&name) => text.clone(),
-        other => panic!("attribute {name} is {other:?}"),
-    }
-}
-
-impl TaskProbe for Probe {
-    async fn read(&self, task_id: &str) -> Option<BTreeMap<String, String>> {
-        let request = self.client.get_item().table_name(&self.names.tasks);
-        let request = request.key("task_id", AttributeValue::S(task_id.to_owned()));
-        let item = request.consistent_read(true).send().await.unwrap().item?;
-        Some(
-            item.keys()
-                .map(|name| (name.clone(), attribute(&item, name)))
-                .collect(),
-        )
-    }
-
-    async fn put(&self, place: Place, task: &Task) {
-        let number = |text: String| AttributeValue::N(text);
-        let text = |text: &String| AttributeValue::S(text.clone());
-        let request = self.client.put_item().table_name(self.table(place));
-        request
-            .item("attempts", number("1".to_owned()))
-            .item("created_at", number(task.created_at.clone()))
-            .item("greenfield", number(task.greenfield.to_string()))
-            .item("labourer_id", text(&task.labourer_id))
-            .item("payload", text(&task.payload))
-            .item("task_id", text(&task.task_id))
-            .send()
-            .await
-            .unwrap();
-    }
-
-    async fn remove(&self, place: Place, task: &Task) {
-        let mut request = self.client.delete_item().table_name(self.table(place));
-        request = request.key("task_id", AttributeValue::S(task.task_id.clone()));
-        if place == Place::Retry {
-            request = request.key("labourer_id", AttributeValue::S(task.labourer_id.clone()));
-        }
-        request.send().await.unwrap();
-    }
-}
-
-impl Probe {
-    fn table(&self, place: Place) -> &str {
-        match place {
-            Place::Tasks => &self.names.tasks,
-            Place::Retry => &self.names.retry,
-            Place::Closed => &self.names.closed,
-        }
-    }
-}
 
 async fn store_conforms(emulator: &Emulator) {
     let Some((_server, clients)) = prepared(emulator).await else {
@@ -385,21 +279,7 @@ async fn tasks_conform(emulator: &Emulator) {
     let Some((_server, clients)) = prepared(emulator).await else {
         return;
     };
-    let context = MetaContext {
-        author: "scheduler".to_owned(),
-        invocation_id: "request".to_owned(),
-        log_stream_name: "stream".to_owned(),
-    };
-    let tasks = DynamoTasks::new(clients.dynamodb.clone(), tables(), emulator.writes).with_meta(context);
-    let probe = Probe {
-        client: clients.dynamodb.retrying,
-        names: tables(),
-    };
-    let duplicates = match emulator.writes {
-        TaskWrites::Insert => Duplicates::Kept,
-        TaskWrites::Overwrite => Duplicates::Replaced,
-    };
-    conformance::task_table_except(&tasks, &probe, "run", duplicates, emulator.tasks).await;
+    dynamo::tasks_conform(clients.dynamodb, &tables(), emulator.writes, emulator.tasks).await;
 }
 
 #[tokio::test]
@@ -562,23 +442,16 @@ impl Cloud {
 
     /// Ids and payloads of the tasks, in the order of the queue.
     async fn tasks(&self) -> Vec<(Greenfield, String, Value)> {
-        let request = self
-            .clients
-            .dynamodb
-            .retrying
-            .scan()
-            .table_name(&self.config.tables.tasks);
-        let mut pages = request.into_paginator().items().send();
+        let probe = DynamoProbe {
+            client: self.clients.dynamodb.retrying.clone(),
+            names: self.config.tables.clone(),
+        };
         let mut tasks = Vec::new();
-        while let Some(item) = pages.next().await {
-            let item = item.unwrap();
-            assert_eq!(
-                (attribute(&item, "attempts"), attribute(&item, "labourer_id")),
-                ("0".into(), "worker".into())
-            );
-            let greenfield = Greenfield::parse(&attribute(&item, "greenfield")).unwrap();
-            let payload = serde_json::from_str(&attribute(&item, "payload")).unwrap();
-            tasks.push((greenfield, attribute(&item, "task_id"), payload));
+        for item in probe.scan().await {
+            assert_eq!((&*item["attempts"], &*item["labourer_id"]), ("0", "worker"));
+            let greenfield = Greenfield::parse(&item["greenfield"]).unwrap();
+            let payload = serde_json::from_str(&item["payload"]).unwrap();
+            tasks.push((greenfield, item["task_id"].clone(), payload));
         }
         tasks.sort_by_key(|(greenfield, _, _)| *greenfield);
         tasks

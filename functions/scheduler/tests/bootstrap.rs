@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jobmill_local::{Effect, FunctionSpec, Rule, Service, WriteRate};
+use jobmill_tests::dynamo;
 use jobmill_tests::world::{BUCKET, FUNCTION, PREFIX, World, config, flat_job};
 use serde_json::{Value, json};
 
@@ -364,17 +365,7 @@ async fn the_configuration_may_lie_in_a_file_in_s3_or_in_the_config_table_of_sos
         .cloud
         .put_object(BUCKET, "config/jobmill.json", text.clone())
         .unwrap();
-    let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
-    let text_attribute = |name: &str| json!({ "AttributeName": name, "AttributeType": "S" });
-    world
-        .cloud
-        .create_table(json!({
-            "TableName": "config",
-            "BillingMode": "PAY_PER_REQUEST",
-            "KeySchema": [key("env", "HASH"), key("config_name", "RANGE")],
-            "AttributeDefinitions": [text_attribute("env"), text_attribute("config_name")],
-        }))
-        .unwrap();
+    world.cloud.create_table(dynamo::config_table()).unwrap();
     let item = json!({
         "env": { "S": "production" },
         "config_name": { "S": "scheduler_config" },

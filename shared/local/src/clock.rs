@@ -1,5 +1,4 @@
-//! The machine's clock and a small seeded generator. The local cloud plays the outside world, so it may look at the
-//! real time; it does so here only.
+//! The machine's clock. The local cloud plays the outside world, so it may look at the real time; it does so here only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -42,50 +41,4 @@ pub(crate) fn instant() -> Instant {
 /// Waits; used for injected latency, retry delays and time-outs, never to synchronise.
 pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep_until(instant() + duration).await;
-}
-
-/// SplitMix64: seeded, small, good enough to decide which request suffers.
-#[derive(Debug)]
-pub(crate) struct Random(AtomicU64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
-    }
-
-    pub(crate) fn reseed(&self, seed: u64) {
-        self.0.store(seed, Ordering::SeqCst);
-    }
-
-    pub(crate) fn next(&self) -> u64 {
-        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-        let mut z = self.0.fetch_add(STEP, Ordering::SeqCst).wrapping_add(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number in `[0, 1)`.
-    pub(crate) fn unit(&self) -> f64 {
-        // 53 bits are what an f64 holds exactly.
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// An index below `len`; zero if there is nothing to choose from.
-    pub(crate) fn below(&self, len: usize) -> usize {
-        if len == 0 {
-            0
-        } else {
-            (self.unit() * len as f64) as usize
-        }
-    }
-}
-
-/// An id as AWS prints request ids: a version 4 UUID.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "request ids of the local cloud need no reproducibility"
-)]
-pub(crate) fn request_id() -> String {
-    uuid::Uuid::new_v4().to_string()
 }

@@ -8,22 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
 use s3s::Body;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::LocalError;
 use crate::clock;
-use crate::dynamo::DynamoEndpoint;
-use crate::server::{Aborted, answer, serve};
-
-const JSON: &str = "application/x-amz-json-1.0";
+use crate::dynamo::{DynamoEndpoint, JSON, error_body};
+use crate::error::LocalError;
+use crate::http::{Aborted, answer, collect, serve};
+use crate::service::Endpoint as _;
 
 /// A tasks table that counts. It serves the requests that create tasks (`BatchExecuteStatement` with an `INSERT`,
-/// `TransactWriteItems`), and those that ask about the table. Stops when it is dropped.
+/// `TransactWriteItems`), and finds nothing when it is queried. Stops when it is dropped.
 #[derive(Debug)]
 pub struct CountingTable {
     endpoint: String,
@@ -39,17 +37,17 @@ struct Counts {
     again: u64,
     batches: u64,
     transactions: u64,
-    /// No more than so many are taken.
+    /// How many tasks are taken at most.
     limit: Option<u64>,
     first_asked: Option<Instant>,
     first_created: Option<Instant>,
     last_created: Option<Instant>,
 }
 
-/// What a counting table has seen since it was started, or the moments since [`CountingTable::mark`].
+/// What a counting table has seen since it was started; the moments count from the last [`CountingTable::mark`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountingStats {
-    /// Tasks that stand there, each id once.
+    /// Different tasks created.
     pub created: u64,
     /// Tasks that came once more; each was answered as a duplicate.
     pub again: u64,
@@ -111,7 +109,7 @@ impl CountingTable {
                     let handler = move |request| respond(request, Arc::clone(&seen), latency);
                     tokio::select! {
                         () = serve(listener, handler) => {}
-                        // Dropped or told: either way it is over.
+                        // The sender is dropped with the table.
                         _ = stopped => {}
                     }
                 });
@@ -143,12 +141,12 @@ impl CountingTable {
         }
     }
 
-    /// Takes so many tasks in all and no more; what comes beyond is throttled. `None`: takes everything, as at first.
+    /// Takes at most so many tasks in all, and throttles the rest. `None`, the default: takes every task.
     pub fn limit(&self, tasks: Option<u64>) {
         lock(&self.counts).limit = tasks;
     }
 
-    /// Forgets when what came first and last.
+    /// Forgets the moments, and keeps the tasks and counts.
     pub fn mark(&self) {
         let mut counts = lock(&self.counts);
         (counts.first_asked, counts.first_created, counts.last_created) = (None, None, None);
@@ -190,22 +188,13 @@ async fn respond(
     counts: Arc<Mutex<Counts>>,
     latency: Duration,
 ) -> Result<Response<Body>, Aborted> {
-    let operation = DynamoEndpoint::operation(request.headers()).map(str::to_owned);
-    let body = request
-        .into_body()
-        .collect()
-        .await
-        .map_err(|_| Aborted)?
-        .to_bytes();
+    let operation = DynamoEndpoint::operation(&request);
+    let body = collect(request.into_body()).await?;
     let reply = match operation.as_deref() {
         Some("BatchExecuteStatement") => insert(&body, &counts),
         Some("TransactWriteItems") => transact(&body, &counts),
         Some("Query") => Ok(r#"{"Count":0,"Items":[],"ScannedCount":0}"#.to_owned()),
-        Some("DescribeTable") => Ok(
-            r#"{"Table":{"TableStatus":"ACTIVE","BillingModeSummary":{"BillingMode":"PAY_PER_REQUEST"}}}"#
-                .to_owned(),
-        ),
-        other => Err(error(
+        other => Err(error_body(
             "UnknownOperationException",
             &format!("{other:?} is not counted"),
         )),
@@ -219,11 +208,6 @@ async fn respond(
     })
 }
 
-fn error(code: &str, message: &str) -> String {
-    serde_json::json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message })
-        .to_string()
-}
-
 /// The ids in `body`: the 32 hexadecimal digits after each `mark`. `None` if something else stands there.
 fn ids_after<'a>(body: &'a str, mark: &'a str) -> impl Iterator<Item = Option<u128>> + 'a {
     body.match_indices(mark).map(|(at, mark)| {
@@ -233,7 +217,7 @@ fn ids_after<'a>(body: &'a str, mark: &'a str) -> impl Iterator<Item = Option<u1
 }
 
 fn text(body: &Bytes) -> Result<&str, String> {
-    std::str::from_utf8(body).map_err(|why| error("SerializationException", &why.to_string()))
+    std::str::from_utf8(body).map_err(|why| error_body("SerializationException", &why.to_string()))
 }
 
 /// Each statement's first parameter is the id of its task.
@@ -242,7 +226,7 @@ fn insert(body: &Bytes, counts: &Mutex<Counts>) -> Result<String, String> {
     let ids: Option<Vec<u128>> = ids_after(body, r#""Parameters":[{"S":""#).collect();
     let statements = body.matches(r#""Statement":"#).count();
     let Some(ids) = ids.filter(|ids| ids.len() == statements && (1..=25).contains(&statements)) else {
-        return Err(error(
+        return Err(error_body(
             "ValidationException",
             "between 1 and 25 statements, each with an id first",
         ));
@@ -272,7 +256,7 @@ fn insert(body: &Bytes, counts: &Mutex<Counts>) -> Result<String, String> {
 fn transact(body: &Bytes, counts: &Mutex<Counts>) -> Result<String, String> {
     let body = text(body)?;
     let Some(Some(id)) = ids_after(body, r#""task_id":{"S":""#).next() else {
-        return Err(error("ValidationException", "no put with an id"));
+        return Err(error_body("ValidationException", "no put with an id"));
     };
     let now = clock::instant().into_std();
     let mut counts = lock(counts);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::{self, Random};
+use crate::clock;
+use crate::random::Random;
 
 /// A service of the cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +34,7 @@ pub enum Effect {
         /// The longest delay.
         max: Duration,
     },
-    /// Waits until the rule is removed, then goes on: a race in slow motion.
+    /// Waits until the rule is removed, then goes on: lets a test choose the order of what races.
     Hold,
     /// Answers with status 500; nothing is executed.
     Error,
@@ -41,7 +42,7 @@ pub enum Effect {
     Refuse,
     /// Is executed, then the connection is closed without an answer.
     LoseAnswer,
-    /// The connection is closed at once, and the request is executed after the delay. Not for Lambda.
+    /// The connection is closed at once, and the request is executed after the delay.
     Late(Duration),
     /// S3: 503 `SlowDown`. DynamoDB: `ProvisionedThroughputExceededException`; in BatchExecuteStatement
     /// `ThrottlingError` for each statement, in TransactWriteItems a cancellation with reason `ThrottlingError`.
@@ -162,7 +163,7 @@ struct Active {
     rule: Rule,
     seen: u64,
     fired: watch::Sender<u64>,
-    /// Dropped with the rule: who is held waits for that.
+    /// Dropped with the rule: requests that it holds wait for that.
     alive: watch::Sender<()>,
 }
 
@@ -182,7 +183,7 @@ struct Inner {
     random: Random,
 }
 
-/// The injector of faults. Cheap to clone; all clones are one.
+/// The injector of faults. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Faults(Arc<Inner>);
 
@@ -231,8 +232,7 @@ impl Faults {
     pub fn remove(&self, id: RuleId) {
         self.update(|rules| {
             if let Some(index) = rules.rules.iter().position(|active| active.id == id) {
-                let active = rules.rules.swap_remove(index);
-                rules.rules.sort_by_key(|active| active.id.0);
+                let active = rules.rules.remove(index);
                 rules.gone.insert(id, *active.fired.borrow());
             }
         });
@@ -363,7 +363,7 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
-    /// Sits out delays and holds.
+    /// Waits until all delays and holds are over.
     pub(crate) async fn wait(&self) {
         if !self.delay.is_zero() {
             clock::sleep(self.delay).await;

@@ -1,83 +1,61 @@
 //! A local cloud: S3, DynamoDB and Lambda as real servers on loopback, inside this process, so that what talks to AWS
-//! runs without an account. Faults can be injected in front of each; nothing here is for production.
+//! runs without an account. It is for tests, and for `jobmill run` without `--cloud aws`; nothing here is for
+//! production.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | this one | [`LocalCloud`]: starts and stops everything, and looks at it past HTTP |
+//! | `front` | the one endpoint: routes a request to its service, lets [`Faults`] happen to it, counts it |
+//! | `service` | what `front` needs of a service; a new one is one module that implements it |
+//! | `s3`, `dynamo`, `lambda` | the services. None knows another |
+//! | `faults` | which requests go wrong, and how; write rates of tables |
+//! | `stats` | what was asked for, counted |
+//! | `counting` | [`CountingTable`]: a DynamoDB that keeps ids only, for jobs of many millions of tasks |
+//! | `http` | listeners, connections, answers |
+//! | `account`, `clock`, `random`, `error` | who the cloud is, time, chance, what can go wrong |
+//!
+//! Arrows between modules go one way: this one -> `front` -> services -> `service` -> `faults` -> the rest.
 
+mod account;
 mod clock;
 mod counting;
 mod dynamo;
+mod error;
 mod faults;
+mod front;
+mod http;
 mod lambda;
+mod random;
 mod s3;
-mod server;
+mod service;
 mod stats;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jobmill_core::task::tables::Tables;
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+pub use account::{ACCOUNT, REGION};
 pub use counting::{CountingStats, CountingTable};
-pub use dynamo::TaskTables;
+pub use dynamo::table_definitions;
+pub use error::LocalError;
 pub use faults::{Effect, Faults, Rule, RuleId, Service, WriteRate};
 pub use lambda::{FunctionSpec, InvocationKind, InvocationOutcome, InvocationRecord, InvokeResult, LogLine};
 pub use stats::{OperationStats, StatsSnapshot};
 
-use clock::{Clock, Random};
+use account::environment;
+use clock::Clock;
 use dynamo::DynamoEndpoint;
+use front::Front;
 use lambda::{Lambda, LambdaEndpoint};
+use random::Random;
 use s3::{S3Endpoint, Store};
-use server::Front;
 use stats::Stats;
-
-/// The region that the cloud says it is in.
-pub const REGION: &str = "us-east-1";
-/// The account that the cloud says it belongs to.
-pub const ACCOUNT: &str = "000000000000";
-
-/// What can go wrong with the cloud itself.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LocalError {
-    /// A port could not be bound, or a thread not be started.
-    #[error("the local cloud could not start: {0}")]
-    Io(#[from] std::io::Error),
-    /// The database refused a request that came past HTTP.
-    #[error("the local database refused a request: {0}")]
-    DynamoDb(String),
-    /// A request in DynamoDB's JSON was not well formed.
-    #[error("not a request in the JSON of DynamoDB: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The runtime of the cloud has ended.
-    #[error("the local cloud has stopped")]
-    Stopped,
-    /// There is no such function.
-    #[error("the function {0:?} is not registered")]
-    NoSuchFunction(String),
-    /// The function's queue is full, or all its instances are at work.
-    #[error("too many invocations of {0:?} at once")]
-    TooManyInvocations(String),
-    /// Invocations are still on their way.
-    #[error("{pending} invocations are not over after {timeout:?}")]
-    NotIdle {
-        /// Queued, running, or waiting to be tried again.
-        pending: usize,
-        /// How long was waited.
-        timeout: Duration,
-    },
-    /// Nothing like it was printed.
-    #[error("no instance printed a line with {part:?} in {timeout:?}")]
-    NoSuchLog {
-        /// What was looked for.
-        part: String,
-        /// How long was waited.
-        timeout: Duration,
-    },
-    /// There is no such bucket.
-    #[error("the bucket {0:?} does not exist")]
-    NoSuchBucket(String),
-}
 
 /// How a local cloud is made.
 #[derive(Debug, Clone)]
@@ -87,8 +65,6 @@ pub struct LocalCloudOptions {
     pub seed: u64,
     /// Threads that serve.
     pub threads: usize,
-    /// Whether what functions print is also printed on standard error.
-    pub forward_logs: bool,
 }
 
 impl LocalCloudOptions {
@@ -105,22 +81,11 @@ impl LocalCloudOptions {
         self.threads = threads;
         self
     }
-
-    /// Sets whether what functions print is also printed on standard error.
-    #[must_use]
-    pub fn forward_logs(mut self, forward: bool) -> Self {
-        self.forward_logs = forward;
-        self
-    }
 }
 
 impl Default for LocalCloudOptions {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            threads: 2,
-            forward_logs: false,
-        }
+        Self { seed: 0, threads: 2 }
     }
 }
 
@@ -132,7 +97,7 @@ pub struct StoredObject {
     /// The ETag, without quotation marks.
     pub etag: String,
     /// User metadata, without the `x-amz-meta-` of the header.
-    pub metadata: std::collections::BTreeMap<String, String>,
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// S3, DynamoDB and Lambda on one port of 127.0.0.1. Stops when dropped.
@@ -157,20 +122,21 @@ impl LocalCloud {
         let clock = Arc::new(Clock::default());
         let store = Arc::new(Store::default());
         let faults = Faults::new(options.seed);
-        let (listener, address) = threads.run(server::bind()).await??;
-        let dynamo = threads.run(DynamoEndpoint::start()).await??;
+        let stats = Arc::new(Stats::default());
+        let (listener, address) = threads.run(http::bind()).await??;
+        let dynamo = DynamoEndpoint::start(faults.clone(), Arc::clone(&stats));
+        let dynamo = threads.run(dynamo).await??;
         let handle = threads.run(async { Handle::current() }).await?;
-        let environment = environment(&format!("http://{address}"));
-        let lambda = Lambda::new(handle.clone(), environment, options.forward_logs);
+        let lambda = Lambda::new(handle.clone(), environment(&format!("http://{address}")));
         let front = Arc::new(Front {
             s3: S3Endpoint::new(Arc::clone(&store), Arc::clone(&clock)),
             dynamo,
             lambda: LambdaEndpoint::new(lambda.clone()),
             faults,
-            stats: Arc::new(Stats::default()),
+            stats,
         });
         let served = Arc::clone(&front);
-        handle.spawn(server::serve(listener, move |request| {
+        handle.spawn(http::serve(listener, move |request| {
             Arc::clone(&served).handle(request)
         }));
         let random = Random::new(options.seed);
@@ -189,12 +155,6 @@ impl LocalCloud {
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    /// The database's own port, past faults and counts, to measure without them.
-    #[must_use]
-    pub fn direct_dynamodb_endpoint(&self) -> String {
-        format!("http://{}", self.front.dynamo.address())
     }
 
     /// What an AWS SDK in another process needs to find this cloud, as environment variables.
@@ -227,7 +187,7 @@ impl LocalCloud {
 
     /// Creates a bucket; one that exists is left as it is.
     pub fn create_bucket(&self, name: &str) {
-        self.store.create_bucket(name, self.clock.now());
+        self.store.create_bucket(name);
     }
 
     /// The keys of a bucket that begin with `prefix`, in order; none if there is no such bucket.
@@ -237,8 +197,7 @@ impl LocalCloud {
         let Some(bucket) = buckets.get(bucket) else {
             return Vec::new();
         };
-        let keys = bucket.from(prefix).map(|(key, _)| key);
-        keys.take_while(|key| key.starts_with(prefix)).cloned().collect()
+        bucket.list(prefix, "").map(|(key, _)| key.clone()).collect()
     }
 
     /// An object, past HTTP, faults and counts.
@@ -248,13 +207,7 @@ impl LocalCloud {
         Some(StoredObject {
             body: object.content.to_bytes(),
             etag: object.etag.clone(),
-            metadata: object
-                .attributes
-                .metadata
-                .clone()
-                .unwrap_or_default()
-                .into_iter()
-                .collect(),
+            metadata: object.metadata.clone().into_iter().collect(),
         })
     }
 
@@ -274,15 +227,14 @@ impl LocalCloud {
         }
     }
 
-    /// Creates the task tables.
+    /// Creates the task tables that a configuration names.
     ///
     /// # Errors
     /// [`LocalError::DynamoDb`] if a table exists already, or a name is not one of DynamoDB's.
-    pub fn create_task_tables(&self, tables: &TaskTables) -> Result<(), LocalError> {
-        tables
-            .definitions()
+    pub fn create_task_tables(&self, names: &Tables) -> Result<(), LocalError> {
+        table_definitions(names)?
             .into_iter()
-            .try_for_each(|definition| self.front.dynamo.create_table(definition))
+            .try_for_each(|definition| self.create_table(definition))
     }
 
     /// Creates a table from the JSON of a CreateTable request.
@@ -315,6 +267,14 @@ impl LocalCloud {
     /// [`LocalError::DynamoDb`] if the table refuses it.
     pub fn put_item(&self, table: &str, item: Value) -> Result<(), LocalError> {
         self.front.dynamo.put(table, item)
+    }
+
+    /// Deletes one item.
+    ///
+    /// # Errors
+    /// [`LocalError::DynamoDb`] if there is no such table, or the key is not its key.
+    pub fn delete_item(&self, table: &str, key: Value) -> Result<(), LocalError> {
+        self.front.dynamo.delete(table, key)
     }
 
     /// Makes a function known; one of the same name gets the new settings from its next instance on.
@@ -385,14 +345,6 @@ impl LocalCloud {
     pub fn kill_all_instances(&self) -> usize {
         self.lambda.kill_all()
     }
-
-    /// Deletes one item.
-    ///
-    /// # Errors
-    /// [`LocalError::DynamoDb`] if there is no such table, or the key is not its key.
-    pub fn delete_item(&self, table: &str, key: Value) -> Result<(), LocalError> {
-        self.front.dynamo.delete(table, key)
-    }
 }
 
 /// The runtime that everything runs on; stops it when dropped.
@@ -429,19 +381,4 @@ impl Drop for Threads {
             tracing::warn!("the local cloud did not stop in order");
         }
     }
-}
-
-/// What an AWS SDK needs to find the endpoint.
-fn environment(endpoint: &str) -> Vec<(String, String)> {
-    [
-        ("AWS_ENDPOINT_URL", endpoint),
-        ("AWS_REGION", REGION),
-        ("AWS_DEFAULT_REGION", REGION),
-        ("AWS_ACCESS_KEY_ID", "local"),
-        ("AWS_SECRET_ACCESS_KEY", "local"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect()
 }

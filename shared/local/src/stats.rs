@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use http::Response;
-use hyper::body::Body as _;
-use s3s::Body;
+use ::http::Response;
 
 use crate::faults::Service;
 
@@ -27,12 +25,6 @@ pub struct StatsSnapshot {
     pub operations: BTreeMap<(Service, String), OperationStats>,
     /// DynamoDB items and statements that were throttled, one by one.
     pub throttled: u64,
-    /// DynamoDB items that came back as unprocessed.
-    pub unprocessed: u64,
-    /// Bytes of request bodies whose length was announced.
-    pub bytes_in: u64,
-    /// Bytes of answer bodies whose length was announced.
-    pub bytes_out: u64,
 }
 
 impl StatsSnapshot {
@@ -60,13 +52,8 @@ impl Stats {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn request(
-        &self,
-        service: Service,
-        operation: &str,
-        bytes_in: u64,
-        response: Option<&Response<Body>>,
-    ) {
+    /// Counts a request; `response` is none if the connection was closed without an answer.
+    pub(crate) fn request<B>(&self, service: Service, operation: &str, response: Option<&Response<B>>) {
         self.with(|stats| {
             let counts = stats
                 .operations
@@ -74,22 +61,14 @@ impl Stats {
                 .or_default();
             counts.requests += 1;
             match response {
-                Some(response) => {
-                    counts.errors += u64::from(response.status().as_u16() >= 400);
-                    stats.bytes_out += response.body().size_hint().exact().unwrap_or(0);
-                }
+                Some(response) => counts.errors += u64::from(response.status().as_u16() >= 400),
                 None => counts.unanswered += 1,
             }
-            stats.bytes_in += bytes_in;
         });
     }
 
     pub(crate) fn throttled(&self, items: usize) {
         self.with(|stats| stats.throttled += items as u64);
-    }
-
-    pub(crate) fn unprocessed(&self, items: usize) {
-        self.with(|stats| stats.unprocessed += items as u64);
     }
 
     pub(crate) fn snapshot(&self) -> StatsSnapshot {

@@ -341,12 +341,12 @@ async fn what_is_not_right_is_refused() {
         .invocation_type(InvocationType::DryRun)
         .send()
         .await
-        .unwrap();
-    assert_eq!(dry.status_code(), 204);
+        .unwrap_err();
+    assert_eq!(dry.code(), Some("InvalidParameterValueException"));
 }
 
 #[tokio::test]
-async fn invokes_can_be_lost_doubled_throttled_and_unanswered() {
+async fn invokes_can_be_lost_doubled_throttled_unanswered_and_late() {
     let (cloud, client) = start(echo()).await;
     let faults = cloud.faults();
     let rule = |effect| {
@@ -393,6 +393,15 @@ async fn invokes_can_be_lost_doubled_throttled_and_unanswered() {
     cloud.wait_idle(PATIENCE).await.unwrap();
     assert_eq!(cloud.invocations().len(), 4);
     assert_eq!(cloud.stats().operation(Service::Lambda, "Invoke").unanswered, 1);
+
+    faults.add(rule(Effect::Late(SOON)));
+    assert!(event().await.unwrap_err().raw_response().is_none());
+    let arrived = async {
+        while cloud.invocations().len() < 5 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, arrived).await.unwrap();
 }
 
 #[tokio::test]

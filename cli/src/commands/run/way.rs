@@ -18,7 +18,7 @@ use jobmill_engine::Limits;
 use jobmill_engine::ports::{Clock as _, PortError, PortResult};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 use jobmill_engine::schedule::{Context, Engine, Observation, Outcome as Ended};
-use jobmill_local::{LocalCloud, LocalCloudOptions, TaskTables};
+use jobmill_local::{LocalCloud, LocalCloudOptions};
 use serde_json::Value;
 
 use super::progress::Progress;
@@ -56,23 +56,11 @@ pub(super) async fn perform(
 
 async fn start_cloud(order: &Order) -> Result<LocalCloud, Failure> {
     let failed = |error: jobmill_local::LocalError| Failure::failed("LocalCloudFailed", error.to_string());
-    let tables = &order.config.tables;
-    let names = TaskTables {
-        tasks: tables.tasks.clone(),
-        tasks_greenfield_index: tables.index_greenfield.clone(),
-        closed: tables.closed.clone(),
-        retry: tables.retry.clone(),
-        meta: tables.meta.clone().unwrap_or_else(|| TaskTables::default().meta),
-        task_id: tables.fields.task_id.clone(),
-        labourer_id: tables.fields.labourer_id.clone(),
-        greenfield: tables.fields.greenfield.clone(),
-        ..TaskTables::default()
-    };
     let cloud = LocalCloud::start(LocalCloudOptions::default())
         .await
         .map_err(failed)?;
     cloud.create_bucket(&order.config.queue_bucket);
-    cloud.create_task_tables(&names).map_err(failed)?;
+    cloud.create_task_tables(&order.config.tables).map_err(failed)?;
     Ok(cloud)
 }
 

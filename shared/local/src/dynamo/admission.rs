@@ -1,16 +1,25 @@
 //! Which part of a DynamoDB request gets through: throttling by rule or by a table's write rate, and unprocessed
 //! items. What is refused is answered as DynamoDB answers it; the rest goes on, and the two answers are merged.
 
+use ::http::{Response, StatusCode, header};
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
 use s3s::Body;
 use serde_json::{Map, Value, json};
 
-use super::{CONTENT_TYPE, error_body};
+use super::{JSON, error_body};
 use crate::faults::{Effect, Faults};
-use crate::server::{self, Aborted};
+use crate::http::{Aborted, answer, collect};
 use crate::stats::Stats;
 
+/// The operations that cost write units.
+const WRITES: [&str; 6] = [
+    "PutItem",
+    "UpdateItem",
+    "DeleteItem",
+    "BatchWriteItem",
+    "BatchExecuteStatement",
+    "TransactWriteItems",
+];
 const EXCEEDED: &str = "ProvisionedThroughputExceededException";
 const EXCEEDED_MESSAGE: &str = "The level of configured provisioned throughput for the table was exceeded. Consider \
                                 increasing your provisioning level with the UpdateTable API.";
@@ -46,7 +55,7 @@ impl Rest {
             return Ok(response);
         }
         let (mut parts, body) = response.into_parts();
-        let body = server::collect(body).await?;
+        let body = collect(body).await?;
         let mut answer: Value = serde_json::from_slice(&body).map_err(|_| Aborted)?;
         let object = answer.as_object_mut().ok_or(Aborted)?;
         match self {
@@ -76,85 +85,47 @@ impl Rest {
                 object.insert("Responses".to_owned(), Value::Array(merged));
             }
         }
-        // Both are about the body as it was.
+        // Both describe the body before the merge.
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.remove("x-amz-crc32");
         Ok(Response::from_parts(parts, Body::from(answer.to_string())))
     }
 }
 
-/// Decides what becomes of a request. A body that is not what the operation expects goes on, to be refused there.
-pub(super) fn admit(
-    operation: &str,
-    body: &Bytes,
-    effect: Option<&Effect>,
-    faults: &Faults,
-    stats: &Stats,
-) -> Admission {
-    let gate = Gate {
-        effect,
-        faults,
-        stats,
-    };
-    let is_write = matches!(
-        operation,
-        "PutItem"
-            | "UpdateItem"
-            | "DeleteItem"
-            | "ExecuteStatement"
-            | "BatchWriteItem"
-            | "BatchExecuteStatement"
-            | "TransactWriteItems"
-    );
-    if !is_write {
-        return if gate.always() {
-            gate.exceeded(1)
-        } else {
-            Admission::All
-        };
-    }
-    let Ok(request) = serde_json::from_slice::<Value>(body) else {
-        return Admission::All;
-    };
-    match operation {
-        "BatchWriteItem" => gate.batch_write(request),
-        "BatchExecuteStatement" => gate.batch_execute(request),
-        "TransactWriteItems" => gate.transact_write(&request),
-        "ExecuteStatement" => {
-            let statement = request
-                .get("Statement")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            let passes =
-                written_table(statement).is_none_or(|table| gate.passes(table, statement_units(&request)));
-            if passes && !gate.always() {
-                Admission::All
-            } else {
-                gate.exceeded(1)
-            }
-        }
-        _ => {
-            let table = request
-                .get("TableName")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            let units = units(request.get("Item").map_or(0, item_size));
-            if gate.passes(table, units) {
-                Admission::All
-            } else {
-                gate.exceeded(1)
-            }
-        }
-    }
-}
-
-struct Gate<'a> {
-    effect: Option<&'a Effect>,
-    faults: &'a Faults,
-    stats: &'a Stats,
+/// Decides how much of a request reaches the tables.
+pub(super) struct Gate<'a> {
+    /// What a rule says about this request.
+    pub(super) effect: Option<&'a Effect>,
+    /// Chance, and the write rates of tables.
+    pub(super) faults: &'a Faults,
+    /// Where what is throttled is counted.
+    pub(super) stats: &'a Stats,
 }
 
 impl Gate<'_> {
+    /// Decides what becomes of a request. A body that is not what the operation expects goes on, to be refused there.
+    pub(super) fn admit(&self, operation: &str, body: &Bytes) -> Admission {
+        if !WRITES.contains(&operation) {
+            return self.all_or_none(!self.always());
+        }
+        let Ok(request) = serde_json::from_slice::<Value>(body) else {
+            return Admission::All;
+        };
+        match operation {
+            "BatchWriteItem" => self.batch_write(request),
+            "BatchExecuteStatement" => self.batch_execute(request),
+            "TransactWriteItems" => self.transact_write(&request),
+            _ => {
+                let units = units(request.get("Item").map_or(0, item_size));
+                self.all_or_none(self.passes(text(&request, "TableName"), units))
+            }
+        }
+    }
+
+    fn all_or_none(&self, passes: bool) -> Admission {
+        if passes { Admission::All } else { self.exceeded(1) }
+    }
+
     fn always(&self) -> bool {
         self.effect == Some(&Effect::Throttle)
     }
@@ -171,7 +142,7 @@ impl Gate<'_> {
     fn exceeded(&self, items: usize) -> Admission {
         self.stats.throttled(items);
         let body = error_body(EXCEEDED, EXCEEDED_MESSAGE);
-        Admission::None(server::answer(StatusCode::BAD_REQUEST, CONTENT_TYPE, body))
+        Admission::None(answer(StatusCode::BAD_REQUEST, JSON, body))
     }
 
     fn batch_write(&self, mut request: Value) -> Admission {
@@ -210,10 +181,9 @@ impl Gate<'_> {
             return self.exceeded(throttled);
         }
         self.stats.throttled(throttled);
-        self.stats.unprocessed(throttled + left_over);
         if admitted == 0 {
             let body = json!({ "UnprocessedItems": rest }).to_string();
-            return Admission::None(server::answer(StatusCode::OK, CONTENT_TYPE, body));
+            return Admission::None(answer(StatusCode::OK, JSON, body));
         }
         Admission::Some {
             request: request.to_string(),
@@ -227,11 +197,7 @@ impl Gate<'_> {
         };
         let mut answers = Vec::with_capacity(statements.len());
         statements.retain(|statement| {
-            let text = statement
-                .get("Statement")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            let passes = match written_table(text) {
+            let passes = match written_table(text(statement, "Statement")) {
                 Some(table) => !self.left_over() && self.passes(table, statement_units(statement)),
                 None => !self.always() && !self.left_over(),
             };
@@ -248,7 +214,7 @@ impl Gate<'_> {
         self.stats.throttled(refused.len());
         if statements.is_empty() {
             let body = json!({ "Responses": refused }).to_string();
-            return Admission::None(server::answer(StatusCode::OK, CONTENT_TYPE, body));
+            return Admission::None(answer(StatusCode::OK, JSON, body));
         }
         Admission::Some {
             request: request.to_string(),
@@ -267,10 +233,7 @@ impl Gate<'_> {
                 let Some((kind, action)) = item.as_object().and_then(|item| item.iter().next()) else {
                     return true;
                 };
-                let table = action
-                    .get("TableName")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
+                let table = text(action, "TableName");
                 let size = action.get("Item").map_or(0, item_size);
                 if kind == "ConditionCheck" {
                     !self.always()
@@ -307,12 +270,13 @@ impl Gate<'_> {
             "Message": message,
             "CancellationReasons": reasons,
         });
-        Admission::None(server::answer(
-            StatusCode::BAD_REQUEST,
-            CONTENT_TYPE,
-            body.to_string(),
-        ))
+        Admission::None(answer(StatusCode::BAD_REQUEST, JSON, body.to_string()))
     }
+}
+
+/// A text of a request; empty if it is not there.
+fn text<'a>(request: &'a Value, key: &str) -> &'a str {
+    request.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The table that a PartiQL statement writes to; none for a SELECT.
@@ -330,13 +294,9 @@ fn written_table(statement: &str) -> Option<&str> {
 
 /// The write units of a statement: its parameters and its text are about its item.
 fn statement_units(statement: &Value) -> f64 {
-    let text = statement
-        .get("Statement")
-        .and_then(Value::as_str)
-        .map_or(0, str::len);
     let parameters = statement.get("Parameters").and_then(Value::as_array);
     let parameters: usize = parameters.map_or(0, |parameters| parameters.iter().map(value_size).sum());
-    units(text + parameters)
+    units(text(statement, "Statement").len() + parameters)
 }
 
 fn units(size: usize) -> f64 {

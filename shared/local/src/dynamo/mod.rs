@@ -4,30 +4,32 @@ mod admission;
 mod tables;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use ::http::uri::{Authority, Scheme};
+use ::http::{Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use dynoxide::Database;
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use s3s::Body;
 use serde_json::Value;
 
-pub use tables::TaskTables;
+pub use tables::table_definitions;
 
-use crate::LocalError;
-use crate::clock;
+use crate::error::LocalError;
 use crate::faults::{Effect, Faults, Service};
-use crate::server::{self, Aborted};
+use crate::http::{Aborted, answer, bind, collect};
+use crate::service::Endpoint;
 use crate::stats::Stats;
 
-use admission::Admission;
+use admission::{Admission, Gate};
 
 const TARGET: &str = "x-amz-target";
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
-const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
+/// The content type of DynamoDB's JSON.
+pub(crate) const JSON: &str = "application/x-amz-json-1.0";
 
 /// The DynamoDB endpoint.
 #[derive(Clone)]
@@ -35,6 +37,8 @@ pub(crate) struct DynamoEndpoint {
     database: Database,
     address: SocketAddr,
     client: Client<HttpConnector, Body>,
+    faults: Faults,
+    stats: Arc<Stats>,
 }
 
 impl std::fmt::Debug for DynamoEndpoint {
@@ -45,11 +49,65 @@ impl std::fmt::Debug for DynamoEndpoint {
     }
 }
 
+impl Endpoint for DynamoEndpoint {
+    const SERVICE: Service = Service::DynamoDb;
+
+    fn operation(request: &Request<Body>) -> Option<String> {
+        let target = request.headers().get(TARGET)?.to_str().ok()?;
+        target.strip_prefix(TARGET_PREFIX).map(str::to_owned)
+    }
+
+    /// All paths are the same: table and keys are named in the body.
+    fn names(request: &Request<Bytes>, part: &str) -> bool {
+        contains(request.body(), part.as_bytes())
+    }
+
+    fn applies(operation: &str, _request: &Request<Bytes>, effect: &Effect) -> bool {
+        match effect {
+            Effect::Conflict | Effect::LoseInvoke | Effect::DoubleInvoke => false,
+            Effect::Unprocessed(_) => matches!(operation, "BatchWriteItem" | "BatchExecuteStatement"),
+            _ => true,
+        }
+    }
+
+    async fn call(
+        &self,
+        operation: &str,
+        request: Request<Body>,
+        effect: Option<&Effect>,
+    ) -> Result<Response<Body>, Aborted> {
+        if effect == Some(&Effect::Error) {
+            let body = error_body("InternalServerError", "an injected error");
+            return Ok(answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, body));
+        }
+        if !self.faults.is_active() {
+            return self.forward(request).await;
+        }
+        let (mut parts, body) = request.into_parts();
+        let body = collect(body).await?;
+        let gate = Gate {
+            effect,
+            faults: &self.faults,
+            stats: &self.stats,
+        };
+        match gate.admit(operation, &body) {
+            Admission::All => self.forward(Request::from_parts(parts, Body::from(body))).await,
+            Admission::None(response) => Ok(response),
+            Admission::Some { request, rest } => {
+                // Its length has changed.
+                parts.headers.remove(header::CONTENT_LENGTH);
+                let request = Request::from_parts(parts, Body::from(request));
+                rest.merge(self.forward(request).await?).await
+            }
+        }
+    }
+}
+
 impl DynamoEndpoint {
     /// Starts dynoxide on a port of its own; runs until the runtime ends.
-    pub(crate) async fn start() -> Result<Self, LocalError> {
+    pub(crate) async fn start(faults: Faults, stats: Arc<Stats>) -> Result<Self, LocalError> {
         let database = Database::memory().map_err(|error| database_error(&error))?;
-        let (listener, address) = server::bind().await?;
+        let (listener, address) = bind().await?;
         tokio::spawn(dynoxide::server::serve_on(listener, database.clone()));
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -58,79 +116,9 @@ impl DynamoEndpoint {
             database,
             address,
             client,
+            faults,
+            stats,
         })
-    }
-
-    /// dynoxide's own port, past everything that could be injected.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The operation, if the request is one for DynamoDB.
-    pub(crate) fn operation(headers: &HeaderMap) -> Option<&str> {
-        let target = headers.get(TARGET)?.to_str().ok()?;
-        target
-            .strip_prefix(TARGET_PREFIX)
-            .or_else(|| target.strip_prefix("DynamoDBStreams_20120810."))
-    }
-
-    pub(crate) async fn call(
-        &self,
-        operation: &str,
-        request: Request<Body>,
-        faults: &Faults,
-        stats: &Stats,
-    ) -> Result<Response<Body>, Aborted> {
-        if !faults.is_active() {
-            return self.forward(request).await;
-        }
-        let (parts, body) = request.into_parts();
-        let body = server::collect(body).await?;
-        let names = |part: &str| contains(&body, part.as_bytes());
-        let decision = faults.decide(Service::DynamoDb, operation, names, |effect| match effect {
-            Effect::Conflict | Effect::LoseInvoke | Effect::DoubleInvoke => false,
-            Effect::Unprocessed(_) => matches!(operation, "BatchWriteItem" | "BatchExecuteStatement"),
-            _ => true,
-        });
-        decision.wait().await;
-        match &decision.effect {
-            Some(Effect::Error) => {
-                let body = error_body("InternalServerError", "an injected error");
-                return Ok(server::answer(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    CONTENT_TYPE,
-                    body,
-                ));
-            }
-            Some(Effect::Refuse) => return Err(Aborted),
-            Some(Effect::Late(delay)) => {
-                let (this, delay) = (self.clone(), *delay);
-                tokio::spawn(async move {
-                    clock::sleep(delay).await;
-                    drop(this.forward(Request::from_parts(parts, Body::from(body))).await);
-                });
-                return Err(Aborted);
-            }
-            _ => {}
-        }
-        let response = match admission::admit(operation, &body, decision.effect.as_ref(), faults, stats) {
-            Admission::All => self.forward(Request::from_parts(parts, Body::from(body))).await?,
-            Admission::None(response) => response,
-            Admission::Some { request, rest } => {
-                let mut parts = parts;
-                // Its length has changed.
-                parts.headers.remove(header::CONTENT_LENGTH);
-                let response = self
-                    .forward(Request::from_parts(parts, Body::from(request)))
-                    .await?;
-                rest.merge(response).await?
-            }
-        };
-        if decision.effect == Some(Effect::LoseAnswer) {
-            Err(Aborted)
-        } else {
-            Ok(response)
-        }
     }
 
     async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Aborted> {
@@ -213,7 +201,8 @@ fn contains(body: &Bytes, part: &[u8]) -> bool {
     part.is_empty() || body.windows(part.len()).any(|window| window == part)
 }
 
-fn error_body(code: &str, message: &str) -> String {
+/// The body of an error of DynamoDB.
+pub(crate) fn error_body(code: &str, message: &str) -> String {
     serde_json::json!({
         "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"),
         "message": message,

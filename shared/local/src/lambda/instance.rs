@@ -1,11 +1,11 @@
-//! One instance of a function: a process, the Runtime API that it talks to, and the clock that it runs against.
+//! One instance of a function: a process, its Runtime API, and its time limits.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
 use s3s::Body;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
@@ -14,11 +14,14 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::{FunctionSpec, InvocationOutcome, Job, Lambda, Phase};
+use super::invocation::{FunctionSpec, InvocationOutcome};
+use super::pool::{Job, Lambda, Phase};
 use crate::clock;
-use crate::server::{self, Aborted};
+use crate::http::{Aborted, answer, bind, collect, serve};
 
 const API: &str = "/2018-06-01/runtime/";
+/// What a function is told its memory is. Nothing is held to it.
+const MEMORY_MB: &str = "128";
 
 /// What the process asks of the Runtime API.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ enum End {
     Init(InvocationOutcome),
     /// The process exited before it ever asked for an event.
     ExitedEarly(String),
-    /// It had served, or was killed.
+    /// It ended after it had served, or was killed.
     Over,
 }
 
@@ -61,7 +64,7 @@ pub(super) async fn run(lambda: Lambda, spec: Arc<FunctionSpec>, id: u64, killed
     let end = match start(&lambda, &spec, id).await {
         Ok((listener, mut child)) => {
             let (calls, inbox) = mpsc::channel(8);
-            let serving = server::serve(listener, move |request| runtime_api(calls.clone(), request));
+            let serving = serve(listener, move |request| runtime_api(calls.clone(), request));
             let back_by = clock::instant() + spec.init_timeout;
             let mut driver = Driver {
                 lambda: &lambda,
@@ -90,7 +93,7 @@ pub(super) async fn run(lambda: Lambda, spec: Arc<FunctionSpec>, id: u64, killed
 }
 
 async fn start(lambda: &Lambda, spec: &FunctionSpec, id: u64) -> std::io::Result<(TcpListener, Child)> {
-    let (listener, address) = server::bind().await?;
+    let (listener, address) = bind().await?;
     let root = spec.binary.parent().unwrap_or(&spec.binary);
     let mut command = Command::new(&spec.binary);
     command
@@ -106,10 +109,10 @@ async fn start(lambda: &Lambda, spec: &FunctionSpec, id: u64) -> std::io::Result
         .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
         .env("AWS_LAMBDA_FUNCTION_NAME", &spec.name)
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", spec.memory_mb.to_string())
+        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MB)
         .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", spec.name))
         .env("AWS_LAMBDA_LOG_STREAM_NAME", format!("local/[$LATEST]{id:032x}"))
-        .envs(lambda.0.environment.iter().map(|(name, value)| (name, value)))
+        .envs(lambda.environment().iter().map(|(name, value)| (name, value)))
         .envs(&spec.env)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -278,8 +281,7 @@ impl Driver<'_> {
                 true
             }
             None => {
-                // The process is dead, and its place is free, before anybody hears of it: the next attempt has the
-                // field to itself.
+                // The process is dead and its place free before the outcome is told: the next attempt runs alone.
                 stop(child).await;
                 self.lambda.forget(&self.spec.name, self.id);
                 self.lambda.finish(&self.spec.name, record, job, outcome);
@@ -289,7 +291,7 @@ impl Driver<'_> {
     }
 }
 
-/// Tells a request of the process whether it was understood; a process that hung up does not care.
+/// Tells the process whether its request was understood, if it still waits for the answer.
 fn acknowledge(known: oneshot::Sender<bool>, understood: bool) {
     if known.send(understood).is_err() {
         tracing::debug!("an instance did not wait for its answer");
@@ -338,7 +340,7 @@ async fn runtime_api(calls: mpsc::Sender<Call>, request: Request<Body>) -> Resul
     let error_type = error_type
         .and_then(|value| value.to_str().ok())
         .unwrap_or("Unhandled");
-    let body = server::collect(body).await?;
+    let body = collect(body).await?;
     if path == "init/error" {
         calls
             .send(Call::InitError(reported(body, error_type)))
@@ -357,22 +359,22 @@ async fn runtime_api(calls: mpsc::Sender<Call>, request: Request<Body>) -> Resul
         "error" => reported(body, error_type),
         _ => return Ok(not_found()),
     };
-    let (known, answer) = oneshot::channel();
+    let (known, understood) = oneshot::channel();
     let done = Call::Done {
         request_id: request_id.to_owned(),
         outcome,
         known,
     };
     calls.send(done).await.map_err(|_| Aborted)?;
-    if answer.await.map_err(|_| Aborted)? {
+    if understood.await.map_err(|_| Aborted)? {
         return Ok(accepted());
     }
     let body = r#"{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}"#;
-    Ok(server::answer(StatusCode::BAD_REQUEST, "application/json", body))
+    Ok(answer(StatusCode::BAD_REQUEST, "application/json", body))
 }
 
 fn handed_out(event: Event) -> Result<Response<Body>, Aborted> {
-    let mut response = server::answer(StatusCode::OK, "application/json", event.payload);
+    let mut response = answer(StatusCode::OK, "application/json", event.payload);
     let headers = response.headers_mut();
     let text = |text: &str| HeaderValue::from_str(text).map_err(|_| Aborted);
     headers.insert("lambda-runtime-aws-request-id", text(&event.request_id)?);
@@ -383,11 +385,11 @@ fn handed_out(event: Event) -> Result<Response<Body>, Aborted> {
 }
 
 fn accepted() -> Response<Body> {
-    server::answer(StatusCode::ACCEPTED, "application/json", r#"{"status":"OK"}"#)
+    answer(StatusCode::ACCEPTED, "application/json", r#"{"status":"OK"}"#)
 }
 
 fn not_found() -> Response<Body> {
-    server::answer(
+    answer(
         StatusCode::NOT_FOUND,
         "application/json",
         r#"{"errorType":"NotFound"}"#,

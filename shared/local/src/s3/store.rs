@@ -1,5 +1,4 @@
-//! Buckets and objects in memory. One mutex over the whole map makes every conditional write atomic; bodies are
-//! shared, so nothing large is copied under it.
+//! Buckets and objects in memory. Bodies are shared, so nothing large is copied under the lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, Range};
@@ -8,6 +7,7 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use s3s::crypto::{Checksum as _, Md5};
+use s3s::dto::Metadata;
 
 /// Bodies up to this size are kept as one piece; larger ones stay in the pieces in which they arrived.
 const COALESCE_LIMIT: usize = 1 << 20;
@@ -85,7 +85,7 @@ impl Content {
         }
     }
 
-    pub(crate) fn md5(&self) -> [u8; 16] {
+    pub(crate) fn md5(&self) -> Digest {
         let mut md5 = Md5::new();
         for piece in &self.pieces {
             md5.update(piece);
@@ -94,20 +94,8 @@ impl Content {
     }
 }
 
-/// What a client may attach to an object.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Attributes {
-    pub(crate) content_type: Option<String>,
-    pub(crate) content_encoding: Option<String>,
-    pub(crate) cache_control: Option<String>,
-    pub(crate) content_disposition: Option<String>,
-    pub(crate) metadata: Option<HashMap<String, String>>,
-    pub(crate) crc32: Option<String>,
-    pub(crate) crc32c: Option<String>,
-    pub(crate) crc64nvme: Option<String>,
-    pub(crate) sha1: Option<String>,
-    pub(crate) sha256: Option<String>,
-}
+/// An MD5.
+pub(crate) type Digest = [u8; 16];
 
 #[derive(Debug)]
 pub(crate) struct Object {
@@ -115,46 +103,45 @@ pub(crate) struct Object {
     /// Without quotation marks: the MD5 of a plain put, `md5-of-md5s-N` of a multipart upload.
     pub(crate) etag: String,
     pub(crate) last_modified: SystemTime,
-    pub(crate) attributes: Attributes,
+    pub(crate) metadata: Metadata,
 }
 
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) content: Content,
-    pub(crate) md5: [u8; 16],
+    pub(crate) md5: Digest,
 }
 
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) key: String,
-    pub(crate) attributes: Attributes,
+    pub(crate) metadata: Metadata,
     pub(crate) parts: BTreeMap<i32, Arc<Part>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Bucket {
-    pub(crate) created: SystemTime,
     /// Ordered by key, byte by byte, as ListObjectsV2 answers.
     pub(crate) objects: BTreeMap<String, Arc<Object>>,
+    /// By upload id.
     pub(crate) uploads: HashMap<String, Upload>,
 }
 
 impl Bucket {
-    pub(crate) fn new(created: SystemTime) -> Self {
-        Self {
-            created,
-            objects: BTreeMap::new(),
-            uploads: HashMap::new(),
-        }
-    }
-
-    /// The objects whose key is `key` or behind it.
-    pub(crate) fn from(&self, key: &str) -> impl Iterator<Item = (&String, &Arc<Object>)> {
+    /// The objects whose key begins with `prefix` and comes behind `after`.
+    pub(crate) fn list(&self, prefix: &str, after: &str) -> impl Iterator<Item = (&String, &Arc<Object>)> {
+        let from = if after < prefix {
+            Bound::Included(prefix)
+        } else {
+            Bound::Excluded(after)
+        };
         self.objects
-            .range::<str, _>((Bound::Included(key), Bound::Unbounded))
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(prefix))
     }
 }
 
+/// All buckets. One mutex over the whole map makes every conditional write atomic.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     buckets: Mutex<BTreeMap<String, Bucket>>,
@@ -165,25 +152,19 @@ impl Store {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn create_bucket(&self, name: &str, now: SystemTime) -> bool {
-        match self.lock().entry(name.to_owned()) {
-            std::collections::btree_map::Entry::Vacant(slot) => {
-                slot.insert(Bucket::new(now));
-                true
-            }
-            std::collections::btree_map::Entry::Occupied(_) => false,
-        }
+    /// Creates a bucket; one that exists is left as it is.
+    pub(crate) fn create_bucket(&self, name: &str) {
+        self.lock().entry(name.to_owned()).or_default();
     }
 
     /// Puts a plain object; `None` if there is no such bucket.
     pub(crate) fn put(&self, bucket: &str, key: &str, body: Bytes, now: SystemTime) -> Option<()> {
         let content = Content::new(vec![body]);
-        let etag = hex(&content.md5());
         let object = Object {
+            etag: hex(&content.md5()),
             content,
-            etag,
             last_modified: now,
-            attributes: Attributes::default(),
+            metadata: Metadata::new(),
         };
         self.lock()
             .get_mut(bucket)?
@@ -197,13 +178,7 @@ impl Store {
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _infallible = write!(text, "{byte:02x}");
-            text
-        })
+/// The hexadecimal digits of a digest.
+pub(crate) fn hex(digest: &Digest) -> String {
+    format!("{:032x}", u128::from_be_bytes(*digest))
 }

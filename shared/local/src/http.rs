@@ -1,0 +1,74 @@
+//! HTTP on loopback: listeners, connections, answers. Knows no service.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ::http::{HeaderValue, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use s3s::Body;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// The connection is closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is closed without an answer")]
+pub(crate) struct Aborted;
+
+/// Binds a free port of 127.0.0.1.
+pub(crate) async fn bind() -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Serves until it is dropped; its connections end with it.
+pub(crate) async fn serve<H, F>(listener: TcpListener, handler: H)
+where
+    H: Fn(Request<Body>) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Response<Body>, Aborted>> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "no TCP_NODELAY");
+                }
+                let handler = handler.clone();
+                let service = service_fn(move |request: Request<Incoming>| handler(request.map(Body::from)));
+                connections.spawn(async move {
+                    // Also when the peer went away, or when a handler closes the connection on purpose.
+                    if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+                        tracing::debug!(%error, "connection ended");
+                    }
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// An answer with a body that is known.
+pub(crate) fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Reads a body whole.
+pub(crate) async fn collect(body: Body) -> Result<Bytes, Aborted> {
+    Ok(body.collect().await.map_err(|_| Aborted)?.to_bytes())
+}
