@@ -194,3 +194,16 @@ fn strict_is_no_part_of_what_a_run_is() {
         fingerprint(&json!({"job": job, "strict": true}))
     );
 }
+
+#[test]
+fn the_documentation_has_each_type_in_order() {
+    let (_, section) = include_str!("../../docs/job-language.md")
+        .split_once("\n## Warnings\n")
+        .unwrap();
+    let types: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(kind, _)| kind)
+        .collect();
+    assert_eq!(types, WarningKind::ALL.map(WarningKind::name));
+}

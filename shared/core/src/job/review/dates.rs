@@ -90,8 +90,6 @@ impl<'a> Reviewer<'a, '_> {
             });
             self.path.pop();
         }
-        if let Some(repeated) = self.duplicates.of(list) {
-            self.repeated(WarningKind::DuplicateDate, "date_list", list, &repeated);
-        }
+        self.duplicates(WarningKind::DuplicateDate, "date_list", list);
     }
 }

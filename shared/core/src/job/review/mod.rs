@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use crate::error::{excerpt, shorten};
 use crate::job::fields::{Job, looks_like_flag, read_batch_size, read_switch};
 use crate::job::review::names::Names;
-use crate::job::review::values::Duplicates;
 use crate::job::schema::{Attribute, Meaning, Schema, Spelling};
 use crate::json::{is_empty, items, kind};
 use crate::warning::{Document, Step, WarningKind, Warnings, json_path};
@@ -35,7 +34,8 @@ pub(crate) fn review(planned: &Planned<'_>, warnings: &mut Warnings) {
     let mut reviewer = Reviewer {
         schema: planned.schema,
         names: Names::of(planned.schema),
-        duplicates: Duplicates::default(),
+        room: Vec::new(),
+        alike: Vec::new(),
         path: Vec::new(),
         warnings,
     };
@@ -46,10 +46,27 @@ pub(crate) fn review(planned: &Planned<'_>, warnings: &mut Warnings) {
 struct Reviewer<'a, 'w> {
     schema: &'a Schema,
     names: Names<'a>,
-    duplicates: Duplicates<'a>,
+    /// Memory that is used again.
+    room: Vec<u64>,
+    /// For each level the keys of the branch seen last, and what they are: branches of one level are mostly alike.
+    alike: Vec<Vec<(&'a str, Class)>>,
     /// Where the reviewer is.
     path: Vec<Step<'a>>,
     warnings: &'w mut Warnings,
+}
+
+/// The keys of a branch that are remembered.
+const MAX_ALIKE: usize = 32;
+
+/// What a key is, as far as it tells what to look at.
+#[derive(Debug, Clone, Copy)]
+enum Class {
+    /// Values of the level, or payload of which there is nothing to say.
+    Quiet,
+    /// Something that the schema knows.
+    Known(Meaning),
+    /// Something of which there is perhaps something to say.
+    Odd,
 }
 
 /// A set of flags: four for each of at most 32 attributes.
@@ -142,15 +159,15 @@ struct Flag<'a> {
 }
 
 impl<'a> Flag<'a> {
-    fn read(key: &'a str, value: &'a Value, meaning: &Meaning) -> Option<Self> {
+    fn read(key: &'a str, value: &'a Value, meaning: Meaning) -> Option<Self> {
         let name = || key.to_owned();
         let (attribute, spelling, is_size, setting) = match meaning {
             Meaning::Isolate(attribute, spelling) => {
                 let set = read_switch(name, value).ok()?;
-                (*attribute, *spelling, false, set.map(u64::from))
+                (attribute, spelling, false, set.map(u64::from))
             }
             Meaning::Max(attribute, spelling) => {
-                (*attribute, *spelling, true, read_batch_size(name, value).ok()?)
+                (attribute, spelling, true, read_batch_size(name, value).ok()?)
             }
             Meaning::Reserved | Meaning::DateList => return None,
         };
@@ -204,14 +221,12 @@ impl<'a> Reviewer<'a, '_> {
     fn branch(&mut self, object: &'a Map<String, Value>, level: usize, outer: Flags) -> Inside {
         let attribute = self.schema.attributes.get(level);
         let mut flags: Vec<Flag<'a>> = Vec::new();
-        for (key, value) in object {
-            if attribute.is_some_and(|attribute| *key == attribute.plural || *key == attribute.name) {
-                continue;
-            }
-            match self.schema.meanings.get(key) {
-                Some(Meaning::DateList) if level > 0 => self.list_of_dates(value),
-                Some(meaning) => flags.extend(Flag::read(key, value, meaning)),
-                None => self.payload(object, key, value, level),
+        for (position, (key, value)) in object.iter().enumerate() {
+            match self.class(key, position, level) {
+                Class::Quiet => {}
+                Class::Known(Meaning::DateList) => self.list_of_dates(value),
+                Class::Known(meaning) => flags.extend(Flag::read(key, value, meaning)),
+                Class::Odd => self.odd(object, key, value, level),
             }
         }
         let laid = flags.iter().fold(outer, |laid, flag| laid.with(flag));
@@ -235,7 +250,7 @@ impl<'a> Reviewer<'a, '_> {
             values: Levels::one(level),
             ..Inside::default()
         };
-        self.duplicate_values(key, value);
+        self.duplicates(WarningKind::DuplicateValue, key, value);
         let list = value.as_array().is_some();
         self.path.push(Step::Key(key));
         for (index, item) in items(value).enumerate() {
@@ -269,16 +284,54 @@ impl<'a> Reviewer<'a, '_> {
         inside
     }
 
-    /// A key that is neither values nor a flag of the schema.
-    fn payload(&mut self, object: &'a Map<String, Value>, key: &'a str, value: &'a Value, level: usize) {
+    /// What a key of a branch is.
+    fn class(&mut self, key: &'a str, position: usize, level: usize) -> Class {
+        if self.alike.len() <= level {
+            self.alike.resize_with(level + 1, Vec::new);
+        }
+        let before = self.alike.get(level).and_then(|keys| keys.get(position));
+        if let Some((_, class)) = before.filter(|(before, _)| *before == key) {
+            return *class;
+        }
+        let attribute = self.schema.attributes.get(level);
+        let class = if attribute.is_some_and(|attribute| key == attribute.plural || key == attribute.name) {
+            Class::Quiet
+        } else {
+            match self.schema.meanings.get(key) {
+                // The root's are looked at together with its period.
+                Some(Meaning::DateList) if level == 0 => Class::Quiet,
+                Some(meaning) => Class::Known(*meaning),
+                None if names::OF_ROOT.contains(&key) => {
+                    if level > 0 && key != "lambda_name" {
+                        Class::Odd
+                    } else {
+                        Class::Quiet
+                    }
+                }
+                None if looks_like_flag(key) || self.names.meant(key, level).is_some() => Class::Odd,
+                None => Class::Quiet,
+            }
+        };
+        if let Some(keys) = self.alike.get_mut(level) {
+            let seen = keys.len();
+            match keys.get_mut(position) {
+                Some(before) => *before = (key, class),
+                None if seen == position && seen < MAX_ALIKE => keys.push((key, class)),
+                None => {}
+            }
+        }
+        class
+    }
+
+    /// A key of which something may have to be said.
+    fn odd(&mut self, object: &'a Map<String, Value>, key: &'a str, value: &'a Value, level: usize) {
         match key {
-            "isolate_days" | "job_schema_name" if level > 0 => {
+            "isolate_days" | "job_schema_name" => {
                 self.warn(WarningKind::MisplacedKey, key, || {
                     format!("`{key}` counts only at the root of a job: move it there, here it is payload")
                 });
             }
-            "period" if level > 0 => self.period_as_payload(value),
-            _ if level == 0 && names::OF_ROOT.contains(&key) => {}
+            "period" => self.period_as_payload(value),
             _ if looks_like_flag(key) => {
                 let (names, schema) = (&self.names, self.schema);
                 let path = &self.path;

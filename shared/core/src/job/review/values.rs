@@ -1,6 +1,7 @@
 //! Values that stand in a list more than once.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value;
 
@@ -9,22 +10,17 @@ use crate::error::shorten;
 use crate::json::items;
 use crate::warning::{Step, WarningKind};
 
-/// Lists up to this length are compared value by value: faster than hashing them.
+/// Lists up to this length are compared value by value: that is faster than sorting.
 const SHORT: usize = 16;
 
 /// A scalar as two of them are compared: its kind, and its text.
 type Scalar<'a> = (u8, &'a str);
 
-/// Looks for values that stand in a list twice. Its memory is used again for each list.
-#[derive(Default)]
-pub(super) struct Duplicates<'a> {
-    list: Vec<Scalar<'a>>,
-    seen: HashSet<Scalar<'a>>,
-}
+const TEXT: u8 = 0;
 
 /// What was found in a list.
 pub(super) struct Repeated<'a> {
-    /// The first value that stood there before, as a sentence shows it.
+    /// The first value that stood there before.
     value: Scalar<'a>,
     /// Where it stands again.
     index: usize,
@@ -32,59 +28,80 @@ pub(super) struct Repeated<'a> {
     count: usize,
 }
 
-impl<'a> Duplicates<'a> {
-    /// The values in order that stand there a second time. Only scalars and the keys of objects are compared.
-    pub(super) fn of(&mut self, value: &'a Value) -> Option<Repeated<'a>> {
-        self.list.clear();
-        // The keys of one object are different.
-        if items(value).len() < 2 {
-            return None;
-        }
-        for item in items(value) {
-            match item.as_object() {
-                Some(object) => self.list.extend(object.keys().map(|key| (TEXT, key.as_str()))),
-                None => self.list.extend(scalar(item)),
-            }
-        }
-        // Most lists are sorted, and then this is all.
-        if self.list.is_sorted_by(|one, next| one < next) {
-            return None;
-        }
-        let Self { list, seen } = self;
-        let mut found: Option<Repeated<'a>> = None;
-        let mut add = |index: usize, value: Scalar<'a>| match &mut found {
-            Some(found) => found.count += 1,
-            None => {
-                found = Some(Repeated {
-                    value,
-                    index,
-                    count: 1,
-                });
-            }
-        };
-        if list.len() <= SHORT {
-            for (index, value) in list.iter().enumerate() {
-                if list.iter().take(index).any(|earlier| earlier == value) {
-                    add(index, *value);
+/// Looks for values that stand in a list twice: scalars, and the keys of objects. `room` is memory that is used again.
+///
+/// Almost no list has any, so the look is quick and may be wrong one way: what it suspects is looked at closely.
+pub(super) fn repeated<'a>(value: &'a Value, room: &mut Vec<u64>) -> Option<Repeated<'a>> {
+    // The keys of one object are different.
+    if items(value).len() < 2 || !is_suspicious(value, room) {
+        return None;
+    }
+    let mut seen: HashSet<Scalar<'a>> = HashSet::new();
+    let mut found: Option<Repeated<'a>> = None;
+    let mut index = 0;
+    each(value, |value| {
+        if !seen.insert(value) {
+            match &mut found {
+                Some(found) => found.count += 1,
+                None => {
+                    found = Some(Repeated {
+                        value,
+                        index,
+                        count: 1,
+                    });
                 }
             }
-            return found;
         }
-        // To empty a set costs as much as it is large: after a large one a small list gets a set of its own.
-        if seen.capacity() > list.len() * 8 {
-            *seen = HashSet::new();
-        }
-        seen.clear();
-        for (index, value) in list.iter().enumerate() {
-            if !seen.insert(*value) {
-                add(index, *value);
-            }
-        }
-        found
-    }
+        index += 1;
+    });
+    found
 }
 
-const TEXT: u8 = 0;
+fn is_suspicious(value: &Value, room: &mut Vec<u64>) -> bool {
+    // Most lists are sorted, and then this is all.
+    let (mut length, mut is_sorted, mut last) = (0_usize, true, None);
+    each(value, |scalar| {
+        is_sorted = is_sorted && last.is_none_or(|last| last < scalar);
+        last = Some(scalar);
+        length += 1;
+    });
+    if is_sorted {
+        return false;
+    }
+    room.clear();
+    if length <= SHORT {
+        each(value, |scalar| room.push(trait_of(scalar)));
+        return (room.iter().enumerate()).any(|(at, one)| room.iter().take(at).any(|other| one == other));
+    }
+    each(value, |scalar| {
+        let mut hasher = DefaultHasher::new();
+        scalar.hash(&mut hasher);
+        room.push(hasher.finish());
+    });
+    room.sort_unstable();
+    !room.is_sorted_by(|one, next| one < next)
+}
+
+/// What is quick to find out of a scalar, and mostly differs: its end and its length.
+fn trait_of((kind, text): Scalar<'_>) -> u64 {
+    let bytes = text.as_bytes();
+    let end = match bytes.last_chunk() {
+        Some(end) => u64::from_le_bytes(*end),
+        None => bytes.iter().fold(0, |end, byte| (end << 8) | u64::from(*byte)),
+    };
+    end.rotate_left(7) ^ bytes.len() as u64 ^ (u64::from(kind) << 56)
+}
+
+/// The scalars of a list, and the keys of objects in it, in order.
+fn each<'a>(value: &'a Value, mut take: impl FnMut(Scalar<'a>)) {
+    for item in items(value) {
+        if let Some(scalar) = scalar(item) {
+            take(scalar);
+        } else if let Some(object) = item.as_object() {
+            object.keys().for_each(|key| take((TEXT, key)));
+        }
+    }
+}
 
 fn scalar(value: &Value) -> Option<Scalar<'_>> {
     match value {
@@ -97,20 +114,10 @@ fn scalar(value: &Value) -> Option<Scalar<'_>> {
 }
 
 impl<'a> Reviewer<'a, '_> {
-    pub(super) fn duplicate_values(&mut self, key: &'a str, value: &'a Value) {
-        let Some(repeated) = self.duplicates.of(value) else {
+    pub(super) fn duplicates(&mut self, kind: WarningKind, key: &'a str, list: &'a Value) {
+        let Some(repeated) = repeated(list, &mut self.room) else {
             return;
         };
-        self.repeated(WarningKind::DuplicateValue, key, value, &repeated);
-    }
-
-    pub(super) fn repeated(
-        &mut self,
-        kind: WarningKind,
-        key: &'a str,
-        list: &'a Value,
-        repeated: &Repeated<'a>,
-    ) {
         // In a list of objects the index of a name says nothing.
         let plain = items(list).all(|item| !item.is_object());
         let index = plain.then_some(Step::Index(repeated.index));
@@ -140,9 +147,7 @@ mod tests {
     use super::*;
 
     fn found(value: &Value) -> Option<(String, usize, usize)> {
-        Duplicates::default()
-            .of(value)
-            .map(|found| (found.value.1.to_owned(), found.index, found.count))
+        repeated(value, &mut Vec::new()).map(|found| (found.value.1.to_owned(), found.index, found.count))
     }
 
     #[test]
@@ -163,19 +168,26 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_and_short_ones_after_them_are_searched_alike() {
-        let mut duplicates = Duplicates::default();
-        let long: Vec<u32> = (0..10_000).rev().chain([17, 17]).collect();
-        let (long, short) = (json!(long), json!((0..20).rev().chain([3]).collect::<Vec<u32>>()));
+    fn values_that_end_alike_are_different() {
+        assert_eq!(found(&json!(["b/2024-03-06", "a/2024-03-06"])), None);
         assert_eq!(
-            duplicates.of(&long).map(|found| (found.index, found.count)),
-            Some((10_000, 2))
+            found(&json!(["b/milano-centrale", "a/milano-centrale", "x"])),
+            None
         );
-        assert_eq!(
-            duplicates.of(&short).map(|found| (found.index, found.count)),
-            Some((20, 1))
-        );
-        let none = json!((0..20).rev().collect::<Vec<u32>>());
-        assert!(duplicates.of(&none).is_none());
+    }
+
+    #[test]
+    fn long_lists_are_searched_as_short_ones_are() {
+        for length in [2, SHORT - 1, SHORT, SHORT + 1, 5_000] {
+            let mut list: Vec<String> = (0..length).rev().map(|number| format!("n{number}")).collect();
+            assert_eq!(found(&json!(list)), None, "{length}");
+            list.push("n1".to_owned());
+            list.push("n1".to_owned());
+            assert_eq!(
+                found(&json!(list)),
+                Some(("n1".to_owned(), length, 2)),
+                "{length}"
+            );
+        }
     }
 }
