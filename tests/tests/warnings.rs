@@ -99,7 +99,11 @@ fn each_type_of_a_job_has_a_case() {
     for kind in WarningKind::ALL {
         let of_config = matches!(
             kind,
-            WarningKind::UnreachableLabourer | WarningKind::MaskedSchema | WarningKind::LongShutdownPeriod
+            WarningKind::UnreachableLabourer
+                | WarningKind::MaskedSchema
+                | WarningKind::LongShutdownPeriod
+                | WarningKind::LongLease
+                | WarningKind::AmbiguousAttribute
         );
         assert_eq!(in_cases.contains(kind.name()), !of_config, "{kind}");
     }

@@ -54,6 +54,10 @@ pub enum WarningKind {
     MaskedSchema,
     /// `shutdown_period` is more than half of `timeout`.
     LongShutdownPeriod,
+    /// `lease_seconds` is more than `timeout`.
+    LongLease,
+    /// An attribute that is called like a flag, or like a part of every job.
+    AmbiguousAttribute,
     /// A key that belongs beside `job` stands in the job, where it is payload.
     EnvelopeKey,
     /// A key of the job that is almost a known one.
@@ -90,11 +94,13 @@ pub enum WarningKind {
 
 impl WarningKind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::IgnoredKey,
         Self::UnreachableLabourer,
         Self::MaskedSchema,
         Self::LongShutdownPeriod,
+        Self::LongLease,
+        Self::AmbiguousAttribute,
         Self::EnvelopeKey,
         Self::MisspeltKey,
         Self::MisplacedKey,
@@ -120,6 +126,8 @@ impl WarningKind {
             Self::UnreachableLabourer => "unreachable_labourer",
             Self::MaskedSchema => "masked_schema",
             Self::LongShutdownPeriod => "long_shutdown_period",
+            Self::LongLease => "long_lease",
+            Self::AmbiguousAttribute => "ambiguous_attribute",
             Self::EnvelopeKey => "envelope_key",
             Self::MisspeltKey => "misspelt_key",
             Self::MisplacedKey => "misplaced_key",
