@@ -460,3 +460,64 @@ fn a_run_that_began_before_ids_said_their_queue_keeps_its_ids() {
         "{there:?}"
     );
 }
+
+/// Two sections, each on its own, and a flag that means nothing.
+fn odd_job(more: &[(&str, Value)]) -> Value {
+    let mut event = json!({ "run_id": "odd", "job": {
+        "lambda_name": "worker", "isolate_sections": true, "isolate_planets": true, "sections": ["a", "b"],
+    } });
+    for (key, value) in more {
+        event[key] = value.clone();
+    }
+    event
+}
+
+#[test]
+fn warnings_are_in_the_outcome() {
+    let stage = Stage::new();
+    let outcome = serde_json::to_value(stage.invoke("p", odd_job(&[])).unwrap()).unwrap();
+    assert_eq!(outcome["outcome"], "completed");
+    assert_eq!(
+        outcome["warnings"],
+        json!([{
+            "type": "unknown_flag", "document": "job", "path": "$.isolate_planets",
+            "message": "`isolate_planets` looks like a flag, but schema `default` has no such attribute: it is payload",
+        }])
+    );
+    let mut nothing = odd_job(&[]);
+    nothing["job"]["sections"] = json!([]);
+    let outcome = serde_json::to_value(stage.invoke("p", nothing).unwrap()).unwrap();
+    assert_eq!(outcome["outcome"], "nothing_to_do");
+    assert_eq!(outcome["warnings"][0]["type"], "unknown_flag");
+}
+
+#[test]
+fn a_job_that_strict_refuses_is_refused_at_each_delivery_and_writes_nothing() {
+    let stage = Stage::new();
+    let refused = || match stage.invoke("p", odd_job(&[("strict", json!(true))])) {
+        Err(EngineError::Input(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let first = refused();
+    assert_eq!(first.kind.name(), "InvalidJob");
+    assert_eq!(refused(), first);
+    assert_eq!((stage.keys(), stage.count("p", "odd")), (Vec::new(), 0));
+}
+
+#[test]
+fn whether_warnings_are_refused_is_no_part_of_a_run() {
+    let stage = Stage::new();
+    assert!(matches!(
+        stage.invoke("p", odd_job(&[])).unwrap(),
+        Outcome::Completed(_)
+    ));
+    let again = stage.invoke("p", odd_job(&[("strict", json!(false))])).unwrap();
+    assert!(
+        matches!(again, Outcome::AlreadyCompleted { rows: 2, .. }),
+        "{again:?}"
+    );
+    // The wish is heard before anything is looked up; what stands is left as it is.
+    let before = stage.keys();
+    assert!(stage.invoke("p", odd_job(&[("strict", json!(true))])).is_err());
+    assert_eq!((stage.keys(), stage.count("p", "odd")), (before, 2));
+}

@@ -28,7 +28,8 @@ use jobmill_core::queue::receipt::Receipt;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::{MAX_ITEM_BYTES, item_bytes};
 use jobmill_core::task::row::payload_of;
-use jobmill_core::{Error, ErrorKind};
+use jobmill_core::warning::MAX_WARNINGS;
+use jobmill_core::{Error, ErrorKind, Warning};
 use jobmill_memory::Dice;
 use serde_json::{Map, Value, json};
 
@@ -139,6 +140,8 @@ fn read_job(input: &[u8]) {
                 keys(&config, &config.file_name(run_id));
             }
             let again = request.clone();
+            let mut strict = request.clone();
+            strict.strict = true;
             let now = AsOf::parse("2024-03-06").unwrap();
             match Plan::make(&config, request, as_of, now) {
                 Err(error) => sentence(&error),
@@ -147,9 +150,23 @@ fn read_job(input: &[u8]) {
                     let twin = Plan::make(&config, again, as_of, now).expect("the same plan again");
                     assert_eq!(twin.fingerprint, plan.fingerprint);
                     assert_eq!(twin.chunks.byte_count(), plan.chunks.byte_count());
+                    assert_eq!(twin.warnings, plan.warnings);
+                    warnings(&plan.warnings);
+                    // Refused exactly if there is something to warn of.
+                    let quiet = plan.warnings.is_empty() && config.warnings.is_empty();
+                    assert_eq!(Plan::make(&config, strict, as_of, now).is_ok(), quiet);
                 }
             }
         }
+    }
+}
+
+/// Warnings are few and short, whatever is warned of, and their paths can be printed.
+fn warnings(warnings: &[Warning]) {
+    assert!(warnings.len() <= MAX_WARNINGS + 1);
+    for warning in warnings {
+        assert!(warning.path.starts_with('$') && !warning.path.contains(char::is_control));
+        assert!(!warning.sentence.is_empty() && warning.to_string().len() < 64 << 10);
     }
 }
 
@@ -414,13 +431,19 @@ fn sample(config: &str, event: &str) -> Value {
 }
 
 /// Words that mean something to a reader.
-const WORDS: [&str; 46] = [
+const WORDS: [&str; 52] = [
     "lambda_name",
     "job",
     "run_id",
     "as_of",
     "period",
     "date_list",
+    "strict",
+    "isolate_stors",
+    "max_stores_per_batch",
+    "strores",
+    "periods",
+    "isolate_",
     "isolate_days",
     "job_schema_name",
     "file_name",
@@ -463,7 +486,7 @@ const WORDS: [&str; 46] = [
     "",
 ];
 
-const TEXTS: [&str; 26] = [
+const TEXTS: [&str; 28] = [
     "last_7_days",
     "last_3000_days",
     "last_700000_days",
@@ -484,6 +507,8 @@ const TEXTS: [&str; 26] = [
     "{\"lambda_name\": \"w\"}",
     "[",
     "2024-03-06",
+    "2024-02-30",
+    "last_5_day",
     "0001-01-01",
     "9999-12-31T23:59:59+23:59",
     "default",

@@ -297,6 +297,7 @@ mod tests {
             });
             metrics.finish(Ok(&Outcome::NothingToDo {
                 reason: "quiet".to_owned(),
+                warnings: Vec::new(),
             }));
         });
         assert_eq!(

@@ -228,11 +228,28 @@ impl Config {
         Err(Error::new(
             ErrorKind::UnknownLabourer,
             format!(
-                "`lambda_name` is {:?}, which `task_config.labourers` does not have{}: add it there, or correct the job",
+                "`lambda_name` is {:?}, which `task_config.labourers` does not have{}: {}",
                 shorten(name),
-                suggestion(name, self.labourers.keys().map(String::as_str))
+                suggestion(name, self.labourers.keys().map(String::as_str)),
+                self.labourer_choice()
             ),
         ))
+    }
+
+    fn labourer_choice(&self) -> String {
+        let names: Vec<String> = self.labourers.keys().take(10).map(|name| shorten(name)).collect();
+        let more = match self.labourers.len() - names.len() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        if names.is_empty() {
+            "it names none, add this one there".to_owned()
+        } else {
+            format!(
+                "it has {}{more}; add this one there, or correct the job",
+                names.join(", ")
+            )
+        }
     }
 
     /// The key of an object below the prefix.

@@ -106,6 +106,14 @@ pub(crate) const fn is_scalar(value: &Value) -> bool {
     matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_))
 }
 
+/// A list is its items, anything else one item.
+pub(crate) fn items(value: &Value) -> std::slice::Iter<'_, Value> {
+    match value {
+        Value::Array(items) => items.iter(),
+        other => std::slice::from_ref(other).iter(),
+    }
+}
+
 /// Appends a value as compact JSON.
 pub(crate) fn write(value: &Value, out: &mut Vec<u8>) {
     // Writing a `Value` into memory has no way to fail: its keys are text and the sink takes everything.

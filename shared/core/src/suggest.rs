@@ -5,11 +5,15 @@ use crate::error::shorten;
 /// Names longer than this are not compared: nobody mistypes them, and comparing is quadratic.
 const MAX_LENGTH: usize = 200;
 
-/// How alike two names must be, from 0 to 1 (Jaro-Winkler): below that a suggestion is a guess.
+/// Below that a suggestion is a guess.
 const LIKENESS: f64 = 0.8;
 
-/// The known name that is most like a wrong one, if any is like it.
-pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The known name that is most like a wrong one, if any is as like it as that (from 0 to 1, by Jaro and Winkler).
+pub(crate) fn nearest<'a>(
+    wrong: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    likeness: f64,
+) -> Option<&'a str> {
     if wrong.len() > MAX_LENGTH {
         return None;
     }
@@ -17,14 +21,14 @@ pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
         .into_iter()
         .filter(|name| name.len() <= MAX_LENGTH)
         .map(|name| (strsim::jaro_winkler(wrong, name), name))
-        .filter(|(likeness, _)| *likeness > LIKENESS)
+        .filter(|(like, _)| *like > likeness)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
 }
 
 /// The same as a part of a sentence: ` (did you mean "report"?)`, or nothing.
 pub(crate) fn suggestion<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(wrong, known).map_or_else(String::new, |name| {
+    nearest(wrong, known, LIKENESS).map_or_else(String::new, |name| {
         format!(" (did you mean {:?}?)", shorten(name))
     })
 }
@@ -45,6 +49,6 @@ mod tests {
     #[test]
     fn long_names_are_not_compared() {
         let long = "a".repeat(MAX_LENGTH + 1);
-        assert_eq!(nearest(&long, [long.as_str()]), None);
+        assert_eq!(nearest(&long, [long.as_str()], 0.0), None);
     }
 }

@@ -54,23 +54,68 @@ pub enum WarningKind {
     MaskedSchema,
     /// `shutdown_period` is more than half of `timeout`.
     LongShutdownPeriod,
+    /// `lease_seconds` is more than `timeout`.
+    LongLease,
+    /// An attribute that is called like a flag, or like a part of every job.
+    AmbiguousAttribute,
+    /// A key that belongs beside `job` stands in the job, where it is payload.
+    EnvelopeKey,
+    /// A key of the job that is almost a known one.
+    MisspeltKey,
+    /// A key in a branch that counts only at the root.
+    MisplacedKey,
     /// A key that looks like a flag, and names no attribute of the schema.
     UnknownFlag,
-    /// `period` beside `date_list`, which it replaces.
+    /// A flag with no values to split where they are looked for.
+    SplitsNothing,
+    /// A `max_..._per_batch` that puts no values together.
+    IdleBatchSize,
+    /// A flag in both of its spellings.
+    BothSpellings,
+    /// `isolate_days` without dates.
+    NoDates,
+    /// A `period` that the worker gets as it is.
+    UnexpandedPeriod,
+    /// A `period` that the worker gets as it is, and that is of none of the forms.
+    InvalidPeriod,
+    /// `date_list` beside `period`, which replaces it.
     ReplacedDateList,
+    /// A date that is none, or of another form.
+    InvalidDate,
+    /// A date that stands in its list more than once.
+    DuplicateDate,
+    /// A value that stands in its list more than once.
+    DuplicateValue,
+    /// A schema that the job names, and that has no effect.
+    IdleSchema,
     /// So many warnings more than are kept.
     More,
 }
 
 impl WarningKind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 22] = [
         Self::IgnoredKey,
         Self::UnreachableLabourer,
         Self::MaskedSchema,
         Self::LongShutdownPeriod,
+        Self::LongLease,
+        Self::AmbiguousAttribute,
+        Self::EnvelopeKey,
+        Self::MisspeltKey,
+        Self::MisplacedKey,
         Self::UnknownFlag,
+        Self::SplitsNothing,
+        Self::IdleBatchSize,
+        Self::BothSpellings,
+        Self::NoDates,
+        Self::UnexpandedPeriod,
+        Self::InvalidPeriod,
         Self::ReplacedDateList,
+        Self::InvalidDate,
+        Self::DuplicateDate,
+        Self::DuplicateValue,
+        Self::IdleSchema,
         Self::More,
     ];
 
@@ -81,8 +126,23 @@ impl WarningKind {
             Self::UnreachableLabourer => "unreachable_labourer",
             Self::MaskedSchema => "masked_schema",
             Self::LongShutdownPeriod => "long_shutdown_period",
+            Self::LongLease => "long_lease",
+            Self::AmbiguousAttribute => "ambiguous_attribute",
+            Self::EnvelopeKey => "envelope_key",
+            Self::MisspeltKey => "misspelt_key",
+            Self::MisplacedKey => "misplaced_key",
             Self::UnknownFlag => "unknown_flag",
+            Self::SplitsNothing => "splits_nothing",
+            Self::IdleBatchSize => "idle_batch_size",
+            Self::BothSpellings => "both_spellings",
+            Self::NoDates => "no_dates",
+            Self::UnexpandedPeriod => "unexpanded_period",
+            Self::InvalidPeriod => "invalid_period",
             Self::ReplacedDateList => "replaced_date_list",
+            Self::InvalidDate => "invalid_date",
+            Self::DuplicateDate => "duplicate_date",
+            Self::DuplicateValue => "duplicate_value",
+            Self::IdleSchema => "idle_schema",
             Self::More => "more",
         }
     }
@@ -113,30 +173,33 @@ pub fn refuse<'a>(warnings: impl IntoIterator<Item = &'a Warning>) -> Result<(),
     });
     let more = match (count, kept_all) {
         (0, _) => String::new(),
-        (count, true) => format!(" (and {count} more)"),
-        (count, false) => format!(" (and at least {count} more)"),
+        (1, true) => ", and there is one more".to_owned(),
+        (count, true) => format!(", and there are {count} more"),
+        (count, false) => format!(", and there are at least {count} more"),
     };
     Err(Error::new(
         kind,
-        format!("{first} (refused, since `strict` is on){more}"),
+        format!("{first} (a warning, which `strict` refuses{more})"),
     ))
 }
 
 /// Warnings as they are found: the first [`MAX_WARNINGS`] are kept, the others counted.
-#[derive(Debug, Default)]
-pub(crate) struct Warnings {
-    kept: Vec<Warning>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Warnings {
+    kept: Vec<Kept>,
     more: usize,
 }
 
-impl Warnings {
-    /// Those that were found before.
-    pub(crate) fn after(mut kept: Vec<Warning>) -> Self {
-        let more = kept.len().saturating_sub(MAX_WARNINGS);
-        kept.truncate(MAX_WARNINGS);
-        Self { kept, more }
-    }
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    warning: Warning,
+    /// What it is about, if it is said only once of that.
+    subject: Option<String>,
+    /// In how many places more it was found.
+    repeated: usize,
+}
 
+impl Warnings {
     /// Adds one. Path and sentence are made only if it is kept.
     pub(crate) fn add(
         &mut self,
@@ -144,32 +207,78 @@ impl Warnings {
         document: Document,
         path_and_sentence: impl FnOnce() -> (String, String),
     ) {
+        self.keep(kind, document, None, path_and_sentence);
+    }
+
+    /// Adds one, unless one of this kind was added of that subject: then it is only counted.
+    pub(crate) fn add_once(
+        &mut self,
+        kind: WarningKind,
+        document: Document,
+        subject: &str,
+        path_and_sentence: impl FnOnce() -> (String, String),
+    ) {
+        let before = self
+            .kept
+            .iter_mut()
+            .find(|kept| kept.warning.kind == kind && kept.subject.as_deref() == Some(subject));
+        match before {
+            Some(kept) => kept.repeated += 1,
+            None => self.keep(kind, document, Some(subject), path_and_sentence),
+        }
+    }
+
+    fn keep(
+        &mut self,
+        kind: WarningKind,
+        document: Document,
+        subject: Option<&str>,
+        path_and_sentence: impl FnOnce() -> (String, String),
+    ) {
         if self.kept.len() == MAX_WARNINGS {
             self.more += 1;
             return;
         }
         let (path, sentence) = path_and_sentence();
-        self.kept.push(Warning {
-            kind,
-            document,
-            path,
-            sentence,
+        self.kept.push(Kept {
+            warning: Warning {
+                kind,
+                document,
+                path,
+                sentence,
+            },
+            subject: subject.map(str::to_owned),
+            repeated: 0,
         });
     }
 
     /// The warnings, and one more that says how many were left out.
     pub(crate) fn finish(self, document: Document) -> Vec<Warning> {
-        let Self { mut kept, more } = self;
-        if more > 0 {
-            let noun = if more == 1 { "warning" } else { "warnings" };
-            kept.push(Warning {
+        let say = |kept: Kept| {
+            let Kept {
+                mut warning,
+                repeated,
+                ..
+            } = kept;
+            match repeated {
+                0 => {}
+                1 => warning.sentence.push_str(" (and in one place more)"),
+                // Writing into a text can't fail.
+                count => drop(write!(warning.sentence, " (and in {count} places more)")),
+            }
+            warning
+        };
+        let mut warnings: Vec<Warning> = self.kept.into_iter().map(say).collect();
+        if self.more > 0 {
+            let noun = if self.more == 1 { "warning" } else { "warnings" };
+            warnings.push(Warning {
                 kind: WarningKind::More,
                 document,
                 path: "$".to_owned(),
-                sentence: format!("{more} {noun} more: mend the first ones and look again"),
+                sentence: format!("{} {noun} more: mend these and look again", self.more),
             });
         }
-        kept
+        warnings
     }
 }
 
@@ -180,6 +289,8 @@ pub enum Step<'a> {
     Key(&'a str),
     /// Into a list.
     Index(usize),
+    /// Into each member.
+    Any,
 }
 
 /// A JSON path as text: `$.sections['new york'][3]`. Long keys are cut, control characters escaped.
@@ -189,6 +300,7 @@ pub fn json_path<'a>(steps: impl IntoIterator<Item = Step<'a>>) -> String {
         match step {
             // Writing into a text can't fail.
             Step::Index(index) => drop(write!(path, "[{index}]")),
+            Step::Any => path.push_str(".*"),
             Step::Key(key) => push_key(&mut path, &shorten(key)),
         }
     }
@@ -253,6 +365,57 @@ mod tests {
         assert_eq!(many[19].sentence, "19");
         assert_eq!(many[20].kind, WarningKind::More);
         assert!(many[20].sentence.starts_with("3 warnings more"));
+    }
+
+    #[test]
+    fn what_is_said_once_is_counted() {
+        let mut warnings = Warnings::default();
+        for place in ["$.a", "$.b", "$.c"] {
+            for subject in ["x", "y"] {
+                warnings.add_once(WarningKind::MisspeltKey, Document::Job, subject, || {
+                    (place.to_owned(), subject.to_owned())
+                });
+            }
+        }
+        warnings.add_once(WarningKind::SplitsNothing, Document::Job, "x", || {
+            ("$.d".to_owned(), "x".to_owned())
+        });
+        let said: Vec<String> = warnings
+            .finish(Document::Job)
+            .iter()
+            .map(Warning::to_string)
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "$.a: x (and in 2 places more)",
+                "$.a: y (and in 2 places more)",
+                "$.d: x"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_first_one_is_refused_by_its_document() {
+        let warning = |document| Warning {
+            kind: WarningKind::UnknownFlag,
+            document,
+            path: "$.a".to_owned(),
+            sentence: "why".to_owned(),
+        };
+        assert_eq!(refuse(&[]), Ok(()));
+        for (document, kind) in [
+            (Document::Job, ErrorKind::InvalidJob),
+            (Document::Event, ErrorKind::InvalidEvent),
+            (Document::Config, ErrorKind::InvalidConfig),
+        ] {
+            let error = refuse(&[warning(document), warning(Document::Job)]).unwrap_err();
+            assert_eq!(error.kind, kind);
+            assert_eq!(
+                error.sentence,
+                "$.a: why (a warning, which `strict` refuses, and there is one more)"
+            );
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use jobmill_core::job::event::{Continuation, JobRequest, Request};
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
 use jobmill_core::task::tables::FieldNames;
+use jobmill_core::warning::Warnings;
 use jobmill_engine::EngineError;
 use jobmill_engine::Limits;
 use jobmill_engine::ports::{Clock as _, PortError, PortResult};
@@ -110,7 +111,7 @@ async fn go(
         as_of: order.plan.as_of,
         event_time: None,
         strict: false,
-        warnings: Vec::new(),
+        warnings: Warnings::default(),
     });
     let begun = host.monotonic();
     let mut summary = Summary {

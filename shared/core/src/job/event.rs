@@ -7,7 +7,8 @@ use crate::job::fields::Job;
 use crate::job::period::AsOf;
 use crate::json;
 use crate::queue::names::LOCK_PREFIX;
-use crate::warning::{Document, Step, Warning, WarningKind, Warnings, json_path};
+use crate::suggest::suggestion;
+use crate::warning::{Document, Step, WarningKind, Warnings, json_path};
 
 /// The longest run id, in characters.
 pub const MAX_RUN_ID: usize = 128;
@@ -36,8 +37,8 @@ pub struct JobRequest {
     pub event_time: Option<AsOf>,
     /// Refuse the job if there is anything to warn of.
     pub strict: bool,
-    /// What was ignored.
-    pub warnings: Vec<Warning>,
+    /// What was ignored or is probably misplaced.
+    pub warnings: Warnings,
 }
 
 /// A queue file to go on with.
@@ -90,7 +91,7 @@ pub fn read(event: Value) -> Result<Request, Error> {
             "the event is {kind}, and holds no job: {ADVICE}"
         )));
     }
-    read_envelope(event).map(Request::Job)
+    read_envelope(event, None).map(Request::Job)
 }
 
 /// What an event is that another service of AWS sends to a function; `None` if it is of no kind that is known.
@@ -135,7 +136,7 @@ fn read_eventbridge(mut event: Map<String, Value>) -> Result<JobRequest, Error> 
     let detail = event.shift_remove("detail").unwrap_or(Value::Null);
     let detail =
         json::object(detail).map_err(|why| Error::event(format!("`detail` {why}: put the job there")))?;
-    let mut request = read_envelope(detail)?;
+    let mut request = read_envelope(detail, Some(Step::Key("detail")))?;
     request.event_time = match event.get("time") {
         None | Some(Value::Null) => None,
         Some(time) => Some(read_moment("time", time)?),
@@ -150,39 +151,31 @@ fn read_eventbridge(mut event: Map<String, Value>) -> Result<JobRequest, Error> 
     Ok(request)
 }
 
-fn read_envelope(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
-    let Some(job) = event.shift_remove("job") else {
-        return Ok(JobRequest {
-            job: event,
-            run_id: None,
-            as_of: None,
-            event_time: None,
-            strict: false,
-            warnings: Vec::new(),
-        });
-    };
-    let mut job = json::object(job).map_err(|why| Error::event(format!("`job` {why}: {ADVICE}")))?;
+/// `at` is where the envelope, or the bare job, stands in the event.
+fn read_envelope(mut event: Map<String, Value>, at: Option<Step<'static>>) -> Result<JobRequest, Error> {
     let mut request = JobRequest {
         job: Job::new(),
         run_id: None,
         as_of: None,
         event_time: None,
         strict: false,
-        warnings: Vec::new(),
+        warnings: Warnings::default(),
     };
-    let mut warnings = Warnings::default();
+    let Some(job) = event.shift_remove("job") else {
+        request.job = event;
+        warn_of_envelope_keys(&mut request);
+        return Ok(request);
+    };
+    request.job = json::object(job).map_err(|why| Error::event(format!("`job` {why}: {ADVICE}")))?;
     for (key, value) in event {
         match key.as_str() {
-            "lambda_name" => {
-                if !job.contains_key("lambda_name") {
-                    job.insert(key, value);
-                }
+            "lambda_name" if !request.job.contains_key("lambda_name") => {
+                request.job.insert(key, value);
             }
-            "run_id" if value.is_null() => {}
+            "lambda_name" if request.job.get("lambda_name") == Some(&value) => {}
+            "run_id" | "as_of" | "strict" if value.is_null() => {}
             "run_id" => request.run_id = Some(read_run_id("run_id", &value)?),
-            "as_of" if value.is_null() => {}
             "as_of" => request.as_of = Some(read_moment("as_of", &value)?),
-            "strict" if value.is_null() => {}
             "strict" => match value {
                 Value::Bool(strict) => request.strict = strict,
                 other => {
@@ -192,18 +185,53 @@ fn read_envelope(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
                     )));
                 }
             },
-            other => warnings.add(WarningKind::IgnoredKey, Document::Event, || {
-                let sentence = format!(
-                    "`{}` beside `job` is ignored: an envelope has `job`, `lambda_name`, `run_id`, `as_of` and `strict`",
-                    shorten(other)
-                );
-                (json_path([Step::Key(other)]), sentence)
-            }),
+            other => request
+                .warnings
+                .add(WarningKind::IgnoredKey, Document::Event, || {
+                    let why = if other == "lambda_name" {
+                        "the job has its own".to_owned()
+                    } else {
+                        format!(
+                            "an envelope has `job`, `lambda_name`, `run_id`, `as_of` and `strict`{}",
+                            suggestion(other, ENVELOPE)
+                        )
+                    };
+                    let path = json_path(at.into_iter().chain([Step::Key(other)]));
+                    (
+                        path,
+                        format!("`{}` beside `job` is ignored: {why}", shorten(other)),
+                    )
+                }),
         }
     }
-    request.warnings = warnings.finish(Document::Event);
-    request.job = job;
+    warn_of_envelope_keys(&mut request);
     Ok(request)
+}
+
+/// What an envelope may have beside `job`.
+const ENVELOPE: [&str; 5] = ["job", "lambda_name", "run_id", "as_of", "strict"];
+
+/// What names the run or its day counts beside `job` only.
+fn warn_of_envelope_keys(request: &mut JobRequest) {
+    let JobRequest { job, warnings, .. } = request;
+    for (key, given, means) in [
+        ("run_id", request.run_id.is_some(), "to name the run"),
+        ("as_of", request.as_of.is_some(), "to say which day is today"),
+        ("strict", request.strict, "to have warnings refused"),
+    ] {
+        let there = match job.get(key) {
+            None | Some(Value::Null) => false,
+            Some(value) => key != "strict" || *value == Value::Bool(true),
+        };
+        if there && !given {
+            warnings.add(WarningKind::EnvelopeKey, Document::Job, || {
+                let sentence = format!(
+                    "`{key}` is payload in a job: {means}, write it beside, as in {{\"job\": {{...}}, \"{key}\": ...}}"
+                );
+                (json_path([Step::Key(key)]), sentence)
+            });
+        }
+    }
 }
 
 fn read_moment(field: &str, value: &Value) -> Result<AsOf, Error> {

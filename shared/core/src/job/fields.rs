@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, excerpt};
+use crate::error::{Error, excerpt, shorten};
 use crate::json::kind;
+use crate::suggest::nearest;
 
 /// A job as it came: a JSON object, order and digits kept.
 pub type Job = Map<String, Value>;
@@ -18,7 +19,11 @@ const NAME_FORMS: &str = "write a function name, ACCOUNT:function:NAME or arn:aw
 pub(crate) fn take_labourer(job: &mut Job) -> Result<String, Error> {
     match job.shift_remove("lambda_name") {
         None => Err(Error::job(format!(
-            "`lambda_name` is missing: the job must name its worker, {NAME_FORMS}"
+            "`lambda_name` is missing{}: the job must name its worker, {NAME_FORMS}",
+            nearest("lambda_name", job.keys().map(String::as_str), 0.8).map_or_else(
+                String::new,
+                |key| format!(" (is `{}` meant to be it?)", shorten(key))
+            )
         ))),
         Some(Value::String(text)) => match function_name(&text) {
             Some(name) => Ok(name.to_owned()),

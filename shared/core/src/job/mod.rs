@@ -6,5 +6,6 @@ pub mod event;
 pub mod fields;
 pub mod period;
 pub mod plan;
+mod review;
 pub mod schema;
 pub mod zone;

@@ -14,11 +14,12 @@ use crate::job::chunk::{Chunks, Dates};
 use crate::job::event::JobRequest;
 use crate::job::fields::{read_switch, take_labourer};
 use crate::job::period::{self, AsOf, iso};
+use crate::job::review::{Planned, review};
 use crate::job::schema::Schema;
 use crate::json::{is_empty, kind};
 use crate::task::item::{MAX_ITEM_BYTES, item_bytes};
 use crate::task::row::payload_of;
-use crate::warning::{Document, Step, Warning, WarningKind, Warnings, json_path, refuse};
+use crate::warning::{Document, Warning, refuse};
 
 /// The largest queue file, in bytes: more can hardly be written within the fifteen minutes of an invocation.
 pub const MAX_QUEUE_BYTES: u64 = 64 << 30;
@@ -89,7 +90,7 @@ impl Plan {
             mut job,
             as_of: of_request,
             strict,
-            warnings,
+            mut warnings,
             ..
         } = request;
         let as_of = as_of.or(of_request);
@@ -102,14 +103,11 @@ impl Plan {
             None => false,
         };
         let inspected = inspect(schema, &job)?;
-        let mut warnings = Warnings::after(warnings);
-        for (path, sentence) in inspected.warnings {
-            warnings.add(WarningKind::UnknownFlag, Document::Job, || (path, sentence));
-        }
         let split = inspected.root.must_split;
         let found = find_dates(&job, isolate_days);
+        let has_dates = !matches!(found, Found::None);
         let dates_active = split
-            || (isolate_days && !matches!(found, Found::None))
+            || (isolate_days && has_dates)
             || (schema.always_expand_period && matches!(found, Found::Period(_)));
         let mut taken_out: Vec<&str> = Vec::new();
         let (mut dates, mut named) = (Dates::Untouched, Vec::new());
@@ -117,13 +115,6 @@ impl Plan {
             taken_out.extend(["period", "isolate_days"]);
             let own = match found {
                 Found::Period(period) => {
-                    if job.get("date_list").is_some_and(|list| !is_empty(list)) {
-                        warnings.add(WarningKind::ReplacedDateList, Document::Job, || {
-                            let sentence =
-                                "`period` replaces the `date_list` of the job: keep one of the two";
-                            (json_path([Step::Key("date_list")]), sentence.to_owned())
-                        });
-                    }
                     let today = as_of.unwrap_or(now).date_in(&schema.timezone);
                     Some(period::expand(period, today)?.into_iter().map(iso).collect())
                 }
@@ -139,8 +130,8 @@ impl Plan {
                     Dates::Together(named.clone())
                 };
             }
-            let has_dates = !named.is_empty() || job.get("date_list").is_some_and(|list| !is_empty(list));
-            if let (true, Some(field)) = (has_dates, inspected.inner_date_list) {
+            let in_rows = !named.is_empty() || job.get("date_list").is_some_and(|list| !is_empty(list));
+            if let (true, Some(field)) = (in_rows, inspected.inner_date_list) {
                 return Err(Error::job(format!(
                     "`{field}` would replace the dates of the job: keep dates at the root, or call it otherwise"
                 )));
@@ -177,6 +168,15 @@ impl Plan {
             ));
         }
         check_sizes(config, &labourer_id, &chunks)?;
+        let planned = Planned {
+            schema,
+            job: &job,
+            split,
+            dates_read: dates_active,
+            isolate_days,
+            has_dates,
+        };
+        review(&planned, &mut warnings);
         let warnings = warnings.finish(Document::Job);
         if strict || config.strict {
             refuse(config.warnings.iter().chain(&warnings))?;

@@ -177,7 +177,10 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
         };
         let empty = || {
             let reason = format!("the queue file {:?} has no rows", keys.file_name);
-            Rows::Settled(Outcome::NothingToDo { reason })
+            Rows::Settled(Outcome::NothingToDo {
+                reason,
+                warnings: Vec::new(),
+            })
         };
         match Label::of(&head) {
             Some(label) if label.rows == 0 => {

@@ -125,16 +125,17 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
             }
         }
         let plan = Plan::make(self.config, request, None, now)?;
+        for warning in &plan.warnings {
+            tracing::warn!(run_id = %run, r#type = warning.kind.name(), path = warning.path, "{warning}");
+        }
         if plan.chunks.row_count() == 0 {
             return Ok(Outcome::NothingToDo {
                 reason: plan.why_empty(),
+                warnings: plan.warnings,
             });
         }
         let rows = plan.chunks.row_count();
         (self.observer)(Observation::Planned { rows });
-        for warning in &plan.warnings {
-            tracing::warn!(run_id = %run, r#type = warning.kind.name(), path = warning.path, "{warning}");
-        }
         let keys = self.config.keys(self.config.file_name(&run));
         let label = Label {
             run,

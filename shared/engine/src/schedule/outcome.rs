@@ -34,6 +34,9 @@ pub enum Outcome {
     NothingToDo {
         /// Why.
         reason: String,
+        /// What somebody should know of the job.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<Warning>,
     },
     /// A sweep found queue files that nobody works on, and started a sibling for each.
     Swept {

@@ -108,6 +108,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
         if files.is_empty() && failed.is_empty() && seen.stopped.is_empty() && seen.unreadable.is_empty() {
             return Ok(Outcome::NothingToDo {
                 reason: "no queue file waits for anybody".to_owned(),
+                warnings: Vec::new(),
             });
         }
         Ok(Outcome::Swept {

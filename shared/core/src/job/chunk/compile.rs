@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::inspect::Branch;
-use super::{Body, Chunks, Dates, Level, Member, Node, Part, items, join};
+use super::{Body, Chunks, Dates, Level, Member, Node, Part, join};
 use crate::error::{Error, ErrorKind, excerpt, shorten};
+use crate::job::review::elsewhere;
 use crate::job::schema::{Attribute, Schema, Spelling};
-use crate::json::{is_scalar, kind, write, write_text};
+use crate::json::{is_scalar, items, kind, write, write_text};
 
 /// What is to be compiled beside the branches.
 pub(crate) struct Order<'a> {
@@ -215,7 +216,8 @@ impl<'a> Compiler<'a, '_> {
             let Attribute { name, plural } = attribute;
             if !branch.object.contains_key(plural) && !branch.object.contains_key(name) {
                 return Err(Error::job(format!(
-                    "`{plural}` is to be split, but the job has none: add `{plural}`, or take the flag away"
+                    "`{plural}` is to be split, but the job has none{}: add `{plural}`, or take the flag away",
+                    elsewhere::hint(branch.object, attribute)
                 )));
             }
             // Present and empty: nothing to do.
@@ -326,6 +328,12 @@ impl<'a> Compiler<'a, '_> {
         }
         for item in items(value) {
             let Value::Object(map) = item else {
+                if let Some(at) = items(value).position(Value::is_null) {
+                    return Err(Error::job(format!(
+                        "`{}[{at}]` is null, which is no name: take it out",
+                        self.here()
+                    )));
+                }
                 return Err(Error::job(format!(
                     "`{}` mixes {} with objects: write either names (text, numbers, true or false) or objects whose \
                      keys are the names",

@@ -2,12 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{items, join};
+use super::join;
 use crate::error::Error;
-use crate::job::fields::{looks_like_flag, read_batch_size, read_switch};
+use crate::job::fields::{read_batch_size, read_switch};
 use crate::job::schema::{Attribute, Meaning, Schema, Spelling};
-use crate::json::is_empty;
-use crate::warning::{MAX_WARNINGS, Step, json_path};
+use crate::json::{is_empty, items};
 
 /// A branch of a job that was checked: the root, or an object that is the value of an entry.
 #[derive(Debug)]
@@ -29,7 +28,6 @@ pub(crate) struct Inspected<'a> {
     pub(crate) root: Branch<'a>,
     /// Where a branch below the root has a `date_list` of its own.
     pub(crate) inner_date_list: Option<String>,
-    pub(crate) warnings: Vec<(String, String)>,
 }
 
 /// For one attribute, whether each of its four flags is in effect further out; `None`: not there.
@@ -48,8 +46,6 @@ struct Inspector<'a> {
     schema: &'a Schema,
     path: Vec<&'a str>,
     inner_date_list: Option<String>,
-    warnings: Vec<(String, String)>,
-    warned: std::collections::HashSet<&'a str>,
 }
 
 /// Checks the root and every reachable branch, and decides where the job must be split.
@@ -61,15 +57,12 @@ pub(crate) fn inspect<'a>(schema: &'a Schema, job: &'a Map<String, Value>) -> Re
         schema,
         path: Vec::new(),
         inner_date_list: None,
-        warnings: Vec::new(),
-        warned: std::collections::HashSet::new(),
     };
     let laid = vec![Laid::default(); schema.attributes.len()];
     let root = inspector.branch(job, 0, &laid)?;
     Ok(Inspected {
         root,
         inner_date_list: inspector.inner_date_list,
-        warnings: inspector.warnings,
     })
 }
 
@@ -102,8 +95,7 @@ impl<'a> Inspector<'a> {
                 Some(Meaning::DateList) if !self.path.is_empty() && self.inner_date_list.is_none() => {
                     self.inner_date_list = Some(join(&self.path, key));
                 }
-                Some(Meaning::DateList) => {}
-                None => self.warn_of(key),
+                Some(Meaning::DateList) | None => {}
             }
         }
         let merged: Vec<Laid>;
@@ -172,19 +164,6 @@ impl<'a> Inspector<'a> {
                 join(&self.path, plural)
             ))),
             (plural, name) => Ok(plural.or(name)),
-        }
-    }
-
-    fn warn_of(&mut self, key: &'a str) {
-        let known = key == "isolate_days" && self.path.is_empty();
-        if looks_like_flag(key) && !known && self.warnings.len() < MAX_WARNINGS && self.warned.insert(key) {
-            let path = json_path(self.path.iter().copied().chain([key]).map(Step::Key));
-            let sentence = format!(
-                "`{}` looks like a flag, but schema `{}` has no such attribute: it is payload",
-                crate::error::shorten(key),
-                self.schema.name
-            );
-            self.warnings.push((path, sentence));
         }
     }
 }

@@ -8,8 +8,6 @@ pub(crate) mod compile;
 pub(crate) mod inspect;
 mod rows;
 
-use serde_json::Value;
-
 use crate::error::shorten;
 use crate::json::write_text;
 
@@ -153,12 +151,4 @@ fn join(path: &[&str], key: &str) -> String {
     }
     text.push_str(&shorten(key));
     text
-}
-
-/// A list is its items, anything else one item.
-fn items(value: &Value) -> std::slice::Iter<'_, Value> {
-    match value {
-        Value::Array(items) => items.iter(),
-        other => std::slice::from_ref(other).iter(),
-    }
 }
