@@ -1,0 +1,98 @@
+//! A run as it should be: worked out from what was asked for, without a look at what the engine did.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jobmill_core::config::Config;
+use jobmill_core::job::event::{self, Request};
+use jobmill_core::job::period::AsOf;
+use jobmill_core::job::plan::Plan;
+use jobmill_core::queue::names::Keys;
+use jobmill_core::task::identity::short_digest;
+use jobmill_core::task::row::payload_of;
+use jobmill_memory::EPOCH_MS;
+
+use super::scenario::{JobSpec, SoswFile};
+
+/// A row that must become a task, once.
+#[derive(Debug)]
+pub(super) struct ExpectedRow {
+    pub(super) row: u64,
+    pub(super) labourer_id: String,
+}
+
+/// A run that was asked for.
+#[derive(Debug)]
+pub(super) struct ExpectedRun {
+    /// Which deployment it belongs to.
+    pub(super) deployment: usize,
+    pub(super) run_id: String,
+    pub(super) keys: Keys,
+    /// The rows that must become tasks, by the payloads of these, which no two rows of a simulation share.
+    pub(super) rows: BTreeMap<String, ExpectedRow>,
+    /// How many rows its queue file has.
+    pub(super) count: u64,
+    /// Payloads that the tables refuse as invalid: somebody has the run pass over them.
+    pub(super) invalid: Vec<String>,
+    /// A payload that the tables throttle, and until when.
+    pub(super) hot: Option<(String, Duration)>,
+}
+
+impl ExpectedRun {
+    /// The run of a job.
+    pub(super) fn of_job(config: &Config, job: &JobSpec) -> Self {
+        let plan = match (event::read(job.event()), AsOf::from_millis(EPOCH_MS)) {
+            (Ok(Request::Job(request)), Some(now)) => Plan::make(config, request, None, now),
+            _ => unreachable!("the event of the simulation is a job"),
+        };
+        let Ok(plan) = plan else {
+            unreachable!("the job of the simulation is right")
+        };
+        let mut run = Self::empty(config, job.deployment, job.run_id.clone());
+        let mut lines = plan.chunks.rows();
+        while let Some(line) = lines.next_row() {
+            run.add(line);
+        }
+        let payload_of_row = |row: u64| {
+            let found = run.rows.iter().find(|(_, expected)| expected.row == row);
+            found.map(|(payload, _)| payload.clone())
+        };
+        run.hot = job
+            .hot
+            .and_then(|(row, until)| Some((payload_of_row(row)?, until)));
+        run.invalid = job.invalid.iter().copied().filter_map(payload_of_row).collect();
+        run.rows.retain(|payload, _| !run.invalid.contains(payload));
+        run
+    }
+
+    /// The run that adopts a file which sosw left, if it has rows.
+    pub(super) fn of_file(config: &Config, file: &SoswFile, etag: &str) -> Option<Self> {
+        let run_id = format!("sosw-{}", short_digest(&[&file.name, etag]));
+        let mut run = Self::empty(config, 0, run_id);
+        for line in file.text().lines().filter(|line| !line.trim().is_empty()) {
+            run.add(line.as_bytes());
+        }
+        (run.count > 0).then_some(run)
+    }
+
+    fn empty(config: &Config, deployment: usize, run_id: String) -> Self {
+        Self {
+            deployment,
+            keys: config.keys(config.file_name(&run_id)),
+            run_id,
+            rows: BTreeMap::new(),
+            count: 0,
+            invalid: Vec::new(),
+            hot: None,
+        }
+    }
+
+    /// Adds the next line of the queue file. One that is no row somebody passes over.
+    fn add(&mut self, line: &[u8]) {
+        if let Ok((labourer_id, payload)) = payload_of(line) {
+            let row = self.count;
+            self.rows.insert(payload, ExpectedRow { row, labourer_id });
+        }
+        self.count += 1;
+    }
+}
