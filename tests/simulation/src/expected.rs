@@ -1,6 +1,6 @@
 //! A run as it should be: worked out from what was asked for, without a look at what the engine did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jobmill_core::config::Config;
@@ -11,6 +11,7 @@ use jobmill_core::queue::names::Keys;
 use jobmill_core::task::identity::short_digest;
 use jobmill_core::task::row::payload_of;
 use jobmill_memory::EPOCH_MS;
+use serde_json::json;
 
 use super::scenario::{JobSpec, SoswFile};
 
@@ -32,7 +33,11 @@ pub(super) struct ExpectedRun {
     pub(super) rows: BTreeMap<String, ExpectedRow>,
     /// How many rows its queue file has.
     pub(super) count: u64,
-    /// Payloads that the tables refuse as invalid: somebody has the run pass over them.
+    /// Rows that can't become tasks: somebody has the run pass over them.
+    pub(super) wrong: BTreeSet<u64>,
+    /// The same, and those that somebody has mended.
+    pub(super) was_wrong: BTreeSet<u64>,
+    /// Payloads that the tables refuse as invalid.
     pub(super) invalid: Vec<String>,
     /// A payload that the tables throttle, and until when.
     pub(super) hot: Option<(String, Duration)>,
@@ -53,15 +58,17 @@ impl ExpectedRun {
         while let Some(line) = lines.next_row() {
             run.add(line);
         }
-        let payload_of_row = |row: u64| {
-            let found = run.rows.iter().find(|(_, expected)| expected.row == row);
-            found.map(|(payload, _)| payload.clone())
-        };
         run.hot = job
             .hot
-            .and_then(|(row, until)| Some((payload_of_row(row)?, until)));
-        run.invalid = job.invalid.iter().copied().filter_map(payload_of_row).collect();
-        run.rows.retain(|payload, _| !run.invalid.contains(payload));
+            .and_then(|(row, until)| Some((run.payload(row)?.to_owned(), until)));
+        for row in &job.invalid {
+            if let Some(payload) = run.payload(*row).map(str::to_owned) {
+                run.rows.remove(&payload);
+                run.invalid.push(payload);
+                run.wrong.insert(*row);
+            }
+        }
+        run.was_wrong = run.wrong.clone();
         run
     }
 
@@ -72,6 +79,7 @@ impl ExpectedRun {
         for line in file.text().lines().filter(|line| !line.trim().is_empty()) {
             run.add(line.as_bytes());
         }
+        run.was_wrong = run.wrong.clone();
         (run.count > 0).then_some(run)
     }
 
@@ -82,17 +90,40 @@ impl ExpectedRun {
             run_id,
             rows: BTreeMap::new(),
             count: 0,
+            wrong: BTreeSet::new(),
+            was_wrong: BTreeSet::new(),
             invalid: Vec::new(),
             hot: None,
         }
     }
 
-    /// Adds the next line of the queue file. One that is no row somebody passes over.
+    /// Adds the next line of the queue file.
     fn add(&mut self, line: &[u8]) {
-        if let Ok((labourer_id, payload)) = payload_of(line) {
-            let row = self.count;
-            self.rows.insert(payload, ExpectedRow { row, labourer_id });
+        let row = self.count;
+        match payload_of(line) {
+            Ok((labourer_id, payload)) => {
+                self.rows.insert(payload, ExpectedRow { row, labourer_id });
+            }
+            Err(_) => {
+                self.wrong.insert(row);
+            }
         }
         self.count += 1;
+    }
+
+    fn payload(&self, row: u64) -> Option<&str> {
+        let found = self.rows.iter().find(|(_, expected)| expected.row == row);
+        found.map(|(payload, _)| payload.as_str())
+    }
+
+    /// Somebody puts another line in the place of one that can't become a task: from then on it must.
+    pub(super) fn mend(&mut self, row: u64) -> String {
+        let section = format!("{}-{}-{row}-mended", self.deployment, self.run_id);
+        let line = json!({ "sections": [section], "labourer_id": "worker" }).to_string();
+        if let Ok((labourer_id, payload)) = payload_of(line.as_bytes()) {
+            self.rows.insert(payload, ExpectedRow { row, labourer_id });
+            self.wrong.remove(&row);
+        }
+        line
     }
 }

@@ -208,7 +208,9 @@ pub struct FaultRates {
     pub orchestrator: Duration,
     /// Write units a second that the tables take; 0: as much as is asked.
     pub capacity: u32,
-    /// Whoever looks at a stopped run does something else than to have it pass over the line.
+    /// Runs that stopped at a line, whose file is mended; the others are sent on without it.
+    pub operator_mends: u64,
+    /// Whoever looks at a stopped run sends it on without a word, or names another line.
     pub operator_errs: u64,
 }
 
@@ -243,6 +245,7 @@ impl FaultRates {
             lifetime: (900 * SECOND, 900 * SECOND),
             orchestrator: SECOND,
             capacity: 0,
+            operator_mends: 0,
             operator_errs: 0,
         }
     }
@@ -259,45 +262,47 @@ pub enum Setting {
     TwoDeployments,
     /// One job among objects of others.
     Foreign,
-    /// One job with two rows that DynamoDB refuses.
+    /// One job with two rows that DynamoDB refuses, and somebody who has it pass over them.
     Invalid,
+    /// The same, and somebody who mends them.
+    InvalidMended,
     /// One job with a row that is throttled for minutes.
     Hot,
     /// One job and a table of 20 write units a second.
     Provisioned,
     /// A file of sosw, asked for twice, and put back when it is done.
     Adopted,
+    /// A file of sosw with a line that is no row, and somebody who mends it.
+    AdoptedMended,
     /// An empty file of sosw.
     AdoptedEmpty,
 }
 
 impl Setting {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Plain,
         Self::Twice,
         Self::TwoDeployments,
         Self::Foreign,
         Self::Invalid,
+        Self::InvalidMended,
         Self::Hot,
         Self::Provisioned,
         Self::Adopted,
+        Self::AdoptedMended,
         Self::AdoptedEmpty,
     ];
 }
 
 /// What the engine does not hold yet: left out of the seeds, and of what the auditor looks at.
 pub mod pending {
-    /// The claim is bounded also while a row lags.
-    pub const BOUNDED_CLAIM: bool = true;
-    /// Ids of tasks differ between deployments.
-    pub const DEPLOYMENTS: bool = true;
-    /// The sweep goes on past what it can't read, and empty files of sosw are nothing to do.
-    pub const FOREIGN: bool = true;
-    /// A row that is refused in a transaction stops the run there.
-    pub const INVALID: bool = true;
-    /// Whoever is told 500 at once goes slower.
-    pub const OUTAGES: bool = true;
+    /// A file whose first line is no row can be passed over like any other.
+    pub const FIRST_LINE: bool = false;
+    /// A row that is passed over is counted once, also by two holders.
+    pub const SKIPPED_ONCE: bool = false;
+    /// The cursor stops before a line that is no row.
+    pub const STOPS_BEFORE: bool = false;
 }
 
 const FIRST: DeploymentSpec = DeploymentSpec {
@@ -333,16 +338,20 @@ impl Scenario {
                 scenario.jobs.push(JobSpec::new(1, "run-0", rows));
             }
             Setting::Foreign => scenario.foreign = Foreign::ALL.to_vec(),
-            Setting::Invalid => job.invalid = vec![1, rows as u64 / 2],
+            Setting::Invalid | Setting::InvalidMended => {
+                job.invalid = vec![1, rows as u64 / 2];
+                scenario.rates.operator_mends = u64::from(setting == Setting::InvalidMended);
+            }
             Setting::Hot => job.hot = Some((0, 100 * SECOND)),
             Setting::Provisioned => scenario.rates.capacity = 20,
-            Setting::Adopted | Setting::AdoptedEmpty => {
+            Setting::Adopted | Setting::AdoptedMended | Setting::AdoptedEmpty => {
                 scenario.jobs.clear();
+                scenario.rates.operator_mends = 1;
                 let empty = setting == Setting::AdoptedEmpty;
                 scenario.left_by_sosw.push(SoswFile {
                     name: "tasks_queue_left.txt".to_owned(),
                     rows: if empty { 0 } else { rows as u64 },
-                    damaged: None,
+                    damaged: (setting == Setting::AdoptedMended).then_some(rows as u64 / 2),
                     deliveries: vec![Duration::ZERO, SECOND],
                     put_back: (!empty).then_some(400 * SECOND),
                 });
@@ -389,7 +398,6 @@ impl Scenario {
         let seconds = |choices: &[u64]| Duration::from_secs(pick(choices));
         let mut deployments = vec![FIRST];
         match rng.below(8) {
-            0 | 1 if !pending::DEPLOYMENTS => {}
             0 => deployments.push(DeploymentSpec {
                 prefix: "p/q",
                 ..FIRST
@@ -408,7 +416,7 @@ impl Scenario {
                     .map(|_| millis(&[0, 0, 40, 400, 60_000, 400_000]))
                     .collect(),
                 invalid: match rng.below(6) {
-                    0 if pending::INVALID => (0..1 + rng.below(2)).map(|_| rng.below(rows)).collect(),
+                    0 => (0..1 + rng.below(2)).map(|_| rng.below(rows)).collect(),
                     _ => Vec::new(),
                 },
                 hot: rng
@@ -424,11 +432,12 @@ impl Scenario {
         let left_by_sosw = match rng.below(6) {
             0 => (0..pick(&[1, 1, 2]))
                 .map(|number| {
-                    let rows = pick(&[pending::FOREIGN as u64 ^ 1, 1, 3, 20, 40]);
+                    let rows = pick(&[0, 1, 3, 20, 40]);
+                    let first = u64::from(!pending::FIRST_LINE);
                     SoswFile {
                         name: format!("tasks_queue_left-{number}.txt"),
                         rows,
-                        damaged: (pending::INVALID && rng.once_in(4) && rows > 0).then(|| rng.below(rows)),
+                        damaged: (rng.once_in(4) && rows > first).then(|| first + rng.below(rows - first)),
                         deliveries: (0..1 + pick(&[0, 0, 1, 2]))
                             .map(|_| millis(&[0, 0, 40, 400, 60_000]))
                             .collect(),
@@ -439,7 +448,7 @@ impl Scenario {
             _ => Vec::new(),
         };
         let foreign = match rng.below(4) {
-            0 if pending::FOREIGN => Foreign::ALL.into_iter().filter(|_| rng.once_in(3)).collect(),
+            0 => Foreign::ALL.into_iter().filter(|_| rng.once_in(3)).collect(),
             _ => Vec::new(),
         };
         let limits = match rng.below(3) {
@@ -469,7 +478,7 @@ impl Scenario {
             reset: trouble(50),
             lost: trouble(50),
             server_error: trouble(50),
-            outage: (pending::OUTAGES && rng.once_in(6)).then(|| {
+            outage: rng.once_in(6).then(|| {
                 let from = millis(&[0, 100, 1000, 30_000]);
                 let until = from + seconds(&[2, 20, 100]);
                 Outage { from, until }
@@ -492,6 +501,7 @@ impl Scenario {
             lifetime: (Duration::from_secs(lives.0), Duration::from_secs(lives.1)),
             orchestrator: millis(&[300, 1000, 5000, 30_000]),
             capacity: pick(&[0, 0, 0, 20]) as u32,
+            operator_mends: pick(&[0, 2]),
             operator_errs: pick(&[0, 4]),
         };
         Self {

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use jobmill_core::config::Config;
 use jobmill_core::job::event;
 use jobmill_core::queue::lock::Lock;
-use jobmill_core::queue::names::LOCK_PREFIX;
 use jobmill_core::queue::receipt::Receipt;
 use jobmill_engine::EngineError;
 #[cfg(jobmill_mutants)]
@@ -177,6 +176,10 @@ pub(super) struct Simulation<'a> {
     due: usize,
     invocations: u64,
     pub(super) ended: Vec<Ended>,
+    /// Lines that somebody had a run pass over, by run and row.
+    pub(super) passed_over: BTreeSet<(usize, u64)>,
+    /// Whether somebody mends the rows of a run, and does not have it pass over them.
+    mends: BTreeMap<usize, bool>,
     /// Who started siblings.
     pub(super) spawners: BTreeSet<u64>,
     sweeps: u32,
@@ -271,6 +274,8 @@ impl<'a> Simulation<'a> {
             due: 0,
             invocations: 0,
             ended: Vec::new(),
+            passed_over: BTreeSet::new(),
+            mends: BTreeMap::new(),
             spawners: BTreeSet::new(),
             sweeps: 0,
             rounds: 0,
@@ -528,39 +533,72 @@ impl<'a> Simulation<'a> {
 
     /// Somebody looks at what waits for people: runs that stopped at a row, files of sosw that nobody has adopted.
     fn look_at_files(&mut self, quiet: bool) {
-        let mut asked = Vec::new();
-        for (number, deployment) in self.deployments.iter().enumerate() {
-            for key in deployment.keys(self.scenario) {
-                let Some(file_name) = key.strip_prefix(&deployment.config.key(LOCK_PREFIX)) else {
-                    continue;
-                };
-                let lock = deployment
-                    .store
-                    .body(&key)
-                    .and_then(|body| Lock::parse(&key, &body).ok());
-                if let Some(stopped) = lock.and_then(|lock| lock.stopped) {
-                    // Somebody may be mistaken: send it on without a word, or name another line.
-                    let event = match self.network.strikes(self.scenario.rates.operator_errs) {
-                        true if self.rng.once_in(2) => json!({ "file_name": file_name }),
-                        true => json!({ "file_name": file_name, "skip_line": stopped.line + 1 }),
-                        false => json!({ "file_name": file_name, "skip_line": stopped.line }),
-                    };
-                    asked.push((number, event));
-                }
+        for number in 0..self.runs.len() {
+            if let Some(line) = self.stopped_line(number) {
+                self.look_at_stopped(number, line);
             }
         }
+        let mut left = Vec::new();
         if quiet && let Some(first) = self.deployments.first() {
             for file in &self.scenario.left_by_sosw {
                 let there = first.store.body(&first.config.key(&file.name));
                 if there.is_some_and(|body| !body.is_empty()) {
-                    asked.push((0, json!({ "file_name": file.name })));
+                    left.push(json!({ "file_name": file.name }));
                 }
             }
         }
-        for (deployment, event) in asked {
-            let after = Duration::from_secs(self.rng.below(60));
-            self.ask(after, deployment, event);
+        for event in left {
+            self.ask_soon(0, event);
         }
+    }
+
+    /// The line, counted from 1, that a run waits at.
+    fn stopped_line(&self, number: usize) -> Option<u64> {
+        let run = self.runs.get(number)?;
+        let body = self.deployments.get(run.deployment)?.store.body(&run.keys.lock)?;
+        let lock = Lock::parse(&run.keys.lock, &body).ok()?;
+        Some(lock.stopped?.line)
+    }
+
+    /// Has a run pass over a line, or mends it; or is mistaken: sends the run on without a word, or names another line.
+    fn look_at_stopped(&mut self, number: usize, line: u64) {
+        let rates = &self.scenario.rates;
+        let mends = *self
+            .mends
+            .entry(number)
+            .or_insert_with(|| self.rng.once_in(rates.operator_mends));
+        let mistaken = self.network.strikes(rates.operator_errs);
+        let Some(run) = self.runs.get_mut(number) else {
+            return;
+        };
+        let (deployment, file_name) = (run.deployment, run.keys.file_name.clone());
+        let plain = json!({ "file_name": file_name });
+        let event = if mistaken && self.rng.once_in(2) {
+            plain
+        } else if mistaken {
+            json!({ "file_name": file_name, "skip_line": line + 1 })
+        } else if mends {
+            let row = line.saturating_sub(1);
+            if let Some(place) = self.deployments.get(deployment)
+                && run.wrong.contains(&row)
+            {
+                let mended = run.mend(row);
+                put_line(&place.store, &run.keys.rows, row, &mended);
+                self.tell(|| format!("somebody mends line {line} of {file_name}"));
+            }
+            plain
+        } else {
+            json!({ "file_name": file_name, "skip_line": line })
+        };
+        if let Some(line) = event.get("skip_line").and_then(Value::as_u64) {
+            self.passed_over.insert((number, line.saturating_sub(1)));
+        }
+        self.ask_soon(deployment, event);
+    }
+
+    fn ask_soon(&mut self, deployment: usize, event: Value) {
+        let after = Duration::from_secs(self.rng.below(60));
+        self.ask(after, deployment, event);
     }
 
     /// Siblings that were started since.
@@ -745,6 +783,28 @@ impl<'a> Simulation<'a> {
             unanswered: sandbox.connection.unanswered.load(Ordering::Relaxed),
         });
     }
+}
+
+/// Puts a line in the place of another one in a queue file.
+fn put_line(store: &MemoryStore, key: &str, row: u64, line: &str) {
+    let Some(body) = store.body(key) else { return };
+    let text = String::from_utf8_lossy(&body);
+    let mended: String = (0_u64..)
+        .zip(text.lines())
+        .map(|(at, old)| format!("{}\n", if at == row { line } else { old }))
+        .collect();
+    store.with(|bucket, now| {
+        if let Ok(Some(head)) = bucket.head(now, key) {
+            let put = bucket.put(
+                now,
+                key,
+                mended.into(),
+                &head.metadata,
+                &PutIf::Matches(head.etag),
+            );
+            debug_assert!(put.is_ok(), "nobody else is here");
+        }
+    });
 }
 
 impl Sandbox {

@@ -187,6 +187,12 @@ fn every_call_of_a_run_with_invalid_rows_may_go_wrong() {
 }
 
 #[test]
+fn every_call_of_a_run_whose_rows_are_mended_may_go_wrong() {
+    every_call(Setting::InvalidMended, &[3, 30]);
+    every_call(Setting::AdoptedMended, &[3, 30]);
+}
+
+#[test]
 fn every_call_of_a_run_with_a_row_that_lags_may_go_wrong() {
     every_call(Setting::Hot, &[30]);
 }
