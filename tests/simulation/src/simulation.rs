@@ -111,6 +111,17 @@ enum Happening {
     Orchestrate,
 }
 
+impl Happening {
+    /// One, if there is an end to it: sweeps and rounds of the orchestrator come again and again.
+    fn counts(&self) -> usize {
+        match self {
+            Self::Deliver(delivery) => usize::from(delivery.kind != Kind::Sweep),
+            Self::PutBack(_) => 1,
+            Self::SweepTick | Self::Orchestrate => 0,
+        }
+    }
+}
+
 type Inbox = Arc<Mutex<VecDeque<Happening>>>;
 type Running = Pin<Box<dyn Future<Output = Result<Outcome, EngineError>>>>;
 
@@ -373,9 +384,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn later(&mut self, after: Duration, happening: Happening) {
-        if matches!(happening, Happening::Deliver(_) | Happening::PutBack(_)) {
-            self.due += 1;
-        }
+        self.due += happening.counts();
         let inbox = Arc::clone(&self.inbox);
         self.network.clock.schedule(self.now() + after, move || {
             inbox
@@ -434,15 +443,10 @@ impl<'a> Simulation<'a> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop_front();
+            self.due -= next.as_ref().map_or(0, Happening::counts);
             match next {
-                Some(Happening::Deliver(delivery)) => {
-                    self.due -= 1;
-                    self.start(delivery);
-                }
-                Some(Happening::PutBack(number)) => {
-                    self.due -= 1;
-                    self.put_sosw_file(number);
-                }
+                Some(Happening::Deliver(delivery)) => self.start(delivery),
+                Some(Happening::PutBack(number)) => self.put_sosw_file(number),
                 Some(Happening::SweepTick) => self.sweep_tick(),
                 Some(Happening::Orchestrate) => {
                     orchestrator::step(&self.tasks, &self.rng);
@@ -464,7 +468,11 @@ impl<'a> Simulation<'a> {
         let rates = &self.scenario.rates;
         let quiet = self.now() > rates.until + rates.latest_object;
         let left = self.left();
-        if quiet && self.sandboxes.is_empty() && self.due == 0 && left.is_empty() {
+        let busy = self
+            .sandboxes
+            .iter()
+            .any(|sandbox| sandbox.delivery.kind != Kind::Sweep);
+        if quiet && !busy && self.due == 0 && left.is_empty() {
             self.ask_again();
             return;
         }
