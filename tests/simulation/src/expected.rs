@@ -8,7 +8,7 @@ use jobmill_core::job::event::{self, Request};
 use jobmill_core::job::period::AsOf;
 use jobmill_core::job::plan::Plan;
 use jobmill_core::queue::names::Keys;
-use jobmill_core::task::identity::short_digest;
+use jobmill_core::task::identity::{TaskIds, short_digest};
 use jobmill_core::task::row::payload_of;
 use jobmill_memory::EPOCH_MS;
 use serde_json::json;
@@ -35,10 +35,12 @@ pub(super) struct ExpectedRun {
     pub(super) count: u64,
     /// Rows that can't become tasks: somebody has the run pass over them.
     pub(super) wrong: BTreeSet<u64>,
-    /// The same, and those that somebody has mended.
+    /// The same, and those that somebody has put right.
     pub(super) was_wrong: BTreeSet<u64>,
     /// Payloads that the tables refuse as invalid.
     pub(super) invalid: Vec<String>,
+    /// A row whose task id is taken, and that id, until somebody has removed what has it.
+    pub(super) taken: Option<(u64, String)>,
     /// A payload that the tables throttle, and until when.
     pub(super) hot: Option<(String, Duration)>,
 }
@@ -61,6 +63,10 @@ impl ExpectedRun {
         run.hot = job
             .hot
             .and_then(|(row, until)| Some((run.payload(row)?.to_owned(), until)));
+        run.taken = job.taken.map(|row| {
+            let ids = TaskIds::new(&config.queue_bucket, &config.s3_prefix, &job.run_id);
+            (row, ids.at(row))
+        });
         for row in &job.invalid {
             if let Some(payload) = run.payload(*row).map(str::to_owned) {
                 run.rows.remove(&payload);
@@ -69,6 +75,7 @@ impl ExpectedRun {
             }
         }
         run.was_wrong = run.wrong.clone();
+        run.was_wrong.extend(job.taken);
         run
     }
 
@@ -93,6 +100,7 @@ impl ExpectedRun {
             wrong: BTreeSet::new(),
             was_wrong: BTreeSet::new(),
             invalid: Vec::new(),
+            taken: None,
             hot: None,
         }
     }

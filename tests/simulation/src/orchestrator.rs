@@ -3,6 +3,7 @@
 use jobmill_core::task::greenfield::Greenfield;
 
 use super::scenario::FASTEST_MOVE;
+use super::simulation::NOBODY;
 use jobmill_memory::{EPOCH_MS, MemoryTasks, Place, Rng};
 
 /// How far in the future the greenfield of a running task lies, in seconds (as in sosw).
@@ -18,6 +19,9 @@ pub(super) fn step(tasks: &MemoryTasks, rng: &Rng) {
         let running = Greenfield::from_nanos(wall + IN_FLIGHT_SECONDS * 1_000_000_000);
         let mut moves = Vec::new();
         for (id, item) in &mut tables.tasks {
+            if item.task.labourer_id == NOBODY {
+                continue;
+            }
             if item.task.greenfield.nanos() <= wall {
                 if rng.once_in(2) {
                     item.task.greenfield = running;

@@ -38,6 +38,9 @@ pub struct JobSpec {
     pub invalid: Vec<u64>,
     /// A row whose partition takes no writes before that moment.
     pub hot: Option<(u64, Duration)>,
+    /// A row whose task id is taken by a task of somebody else: the run stops there until somebody has removed that.
+    /// Only promised while nothing goes wrong: a row in doubt that is there passes for one that was sent.
+    pub taken: Option<u64>,
 }
 
 impl JobSpec {
@@ -51,6 +54,7 @@ impl JobSpec {
             deliveries: vec![Duration::ZERO],
             invalid: Vec::new(),
             hot: None,
+            taken: None,
         }
     }
 
@@ -266,6 +270,8 @@ pub enum Setting {
     Invalid,
     /// The same, and somebody who mends them.
     InvalidMended,
+    /// One job, and a task of somebody else under the id of one of its rows.
+    Taken,
     /// One job with a row that is throttled for minutes.
     Hot,
     /// One job and a table of 20 write units a second.
@@ -280,13 +286,14 @@ pub enum Setting {
 
 impl Setting {
     /// All there are.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Plain,
         Self::Twice,
         Self::TwoDeployments,
         Self::Foreign,
         Self::Invalid,
         Self::InvalidMended,
+        Self::Taken,
         Self::Hot,
         Self::Provisioned,
         Self::Adopted,
@@ -342,6 +349,7 @@ impl Scenario {
                 job.invalid = vec![1, rows as u64 / 2];
                 scenario.rates.operator_mends = u64::from(setting == Setting::InvalidMended);
             }
+            Setting::Taken => job.taken = Some(rows as u64 / 2),
             Setting::Hot => job.hot = Some((0, 100 * SECOND)),
             Setting::Provisioned => scenario.rates.capacity = 20,
             Setting::Adopted | Setting::AdoptedMended | Setting::AdoptedEmpty => {

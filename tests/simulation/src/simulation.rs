@@ -13,13 +13,17 @@ use jobmill_core::config::Config;
 use jobmill_core::job::event;
 use jobmill_core::queue::lock::Lock;
 use jobmill_core::queue::receipt::Receipt;
+use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::item::Task;
 use jobmill_engine::EngineError;
 #[cfg(jobmill_mutants)]
 use jobmill_engine::mutants;
 use jobmill_engine::ports::{Clock as _, Metadata, PutIf};
 use jobmill_engine::schedule::{Context, Engine, Observation, Outcome};
 use jobmill_memory::faulty::Faulty;
-use jobmill_memory::{Capacity, MemorySiblings, MemoryStore, MemoryTasks, Rng, VirtualClock, VirtualHost};
+use jobmill_memory::{
+    Capacity, Item, MemorySiblings, MemoryStore, MemoryTasks, Rng, VirtualClock, VirtualHost,
+};
 use serde_json::{Value, json};
 
 use super::auditor::{self, Violation};
@@ -28,6 +32,8 @@ use super::faults::{Connection, Log, Network};
 use super::orchestrator;
 use super::scenario::{DeploymentSpec, REQUEST_TIME, Scenario};
 
+/// The labourer of tasks that no orchestrator takes.
+pub(super) const NOBODY: &str = "nobody";
 /// Between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(180);
 /// After so many sweeps without trouble everything must be done.
@@ -333,6 +339,17 @@ impl<'a> Simulation<'a> {
             for run in runs {
                 tables.invalid.extend(run.invalid.iter().cloned());
                 tables.hot.extend(run.hot.clone());
+                tables.tasks.extend(run.taken.iter().map(|(_, id)| {
+                    let task = Task {
+                        task_id: id.clone(),
+                        labourer_id: NOBODY.to_owned(),
+                        created_at: "0".to_owned(),
+                        greenfield: Greenfield::ZERO,
+                        payload: "{}".to_owned(),
+                    };
+                    let since = Duration::ZERO;
+                    (id.clone(), Item { task, since })
+                }));
             }
         });
     }
@@ -581,7 +598,12 @@ impl<'a> Simulation<'a> {
         };
         let (deployment, file_name) = (run.deployment, run.keys.file_name.clone());
         let plain = json!({ "file_name": file_name });
-        let event = if mistaken && self.rng.once_in(2) {
+        let taken = run.taken.take_if(|(row, _)| *row + 1 == line);
+        let event = if let Some((_, id)) = taken {
+            self.tasks.with(|tables, _| tables.tasks.remove(&id));
+            self.tell(|| format!("somebody removes the task {id} that was in the way"));
+            plain
+        } else if mistaken && self.rng.once_in(2) {
             plain
         } else if mistaken {
             json!({ "file_name": file_name, "skip_line": line + 1 })
