@@ -79,7 +79,7 @@ impl Mutant {
 
 /// Stands in every binary with broken variants, and in no other one: the tests look for it.
 #[cfg(jobmill_mutants)]
-pub const MARKER: &str = "this jobmill is broken on purpose";
+const MARKER: &str = "this jobmill is broken on purpose";
 
 #[cfg(jobmill_mutants)]
 mod chosen {
