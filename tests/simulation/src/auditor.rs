@@ -98,6 +98,9 @@ pub(super) fn answered(
             summary: Summary { run_id, done, .. },
             ..
         } => (run_id, None, *done),
+        Outcome::HeldElsewhere { file_name } => {
+            return held_elsewhere(simulation, deployment, invocation, file_name);
+        }
         _ => return Vec::new(),
     };
     let asked_for = |run: &&ExpectedRun| run.deployment == deployment && run.run_id == *run_id;
@@ -136,6 +139,38 @@ pub(super) fn answered(
         violations.push(Violation::outcome(what));
     }
     violations
+}
+
+/// Who answers that somebody else holds the lock was not the last to write it; or the run is completed meanwhile.
+fn held_elsewhere(
+    simulation: &Simulation<'_>,
+    deployment: usize,
+    invocation: u64,
+    file_name: &str,
+) -> Vec<Violation> {
+    let named = |run: &&ExpectedRun| run.deployment == deployment && run.keys.file_name == file_name;
+    let (Some(run), Some(place)) = (
+        simulation.runs.iter().find(named),
+        simulation.deployments.get(deployment),
+    ) else {
+        return Vec::new();
+    };
+    let completed = place.store.body(&run.keys.receipt).is_some();
+    let last = place.store.with(|bucket, _| {
+        let changes = bucket.history().iter().rev();
+        changes
+            .map(|change| (&change.key, change.actor))
+            .find(|(key, _)| **key == run.keys.lock)
+            .map(|(_, actor)| actor)
+    });
+    if completed || !pending::OWN_RELEASE || last.is_some_and(|actor| actor != invocation) {
+        return Vec::new();
+    }
+    let what = format!(
+        "{}: #{invocation} answered that somebody else holds the lock, and nobody does",
+        run.run_id
+    );
+    vec![Violation::outcome(what)]
 }
 
 /// How many requests of one invocation failed within [`STORM_WINDOW`] at most.
@@ -512,7 +547,7 @@ impl Audit<'_> {
             }
             if let Some(stopped) = &lock.stopped {
                 let row = stopped.line.saturating_sub(1);
-                if pending::STOPS_BEFORE && lock.cursor.row > row {
+                if pending::DAMAGED_LINES && lock.cursor.row > row {
                     found.push(format!(
                         "{run_id}: it stopped at row {row} with a cursor at {:?}",
                         lock.cursor

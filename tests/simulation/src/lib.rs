@@ -9,7 +9,9 @@ mod auditor;
 mod expected;
 mod faults;
 mod foreign;
+mod operator;
 mod orchestrator;
+mod sandbox;
 mod scenario;
 mod simulation;
 

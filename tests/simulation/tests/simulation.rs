@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use jobmill_simulation::{Fault, Outage, Scenario, Setting, Trace, run};
+use jobmill_simulation::{Fault, Outage, Scenario, Setting, Trace, pending, run};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -200,8 +200,10 @@ fn every_call_of_a_run_with_invalid_rows_may_go_wrong() {
 fn every_call_of_a_run_whose_rows_are_mended_may_go_wrong() {
     every_call(Setting::InvalidMended, 3, 1);
     every_call(Setting::InvalidMended, 30, 5);
-    every_call(Setting::AdoptedMended, 3, 1);
-    every_call(Setting::AdoptedMended, 30, 5);
+    if pending::DAMAGED_LINES {
+        every_call(Setting::AdoptedMended, 3, 1);
+        every_call(Setting::AdoptedMended, 30, 5);
+    }
 }
 
 /// While nothing is in doubt, a task of somebody else is not taken for one of the run.
@@ -262,20 +264,22 @@ fn pairs_of_everything() {
 fn random_seeds() {
     let seeds = env("JOBMILL_SEEDS").unwrap_or(1500);
     let (mut calls, mut invocations, mut ends) = (0, 0, BTreeMap::<&str, u64>::new());
-    let (mut skipped, mut duplicates) = (0, 0);
+    let (mut skipped, mut duplicates, mut failures) = (0, 0, 0);
     for seed in 0..seeds {
         let trace = must_hold(&Scenario::random(seed), &format!("JOBMILL_SEED={seed}"));
         calls += trace.calls;
         invocations += trace.invocations;
         skipped += trace.skipped;
         duplicates += trace.duplicates;
+        failures = failures.max(trace.most_failures);
         for (end, times) in trace.ends {
             *ends.entry(end).or_default() += times;
         }
     }
     println!(
         "{seeds} seeds, {invocations} invocations, {calls} calls; they ended: {ends:?}; {skipped} rows were passed over, \
-         {duplicates} inserts came behind their own transaction"
+         {duplicates} inserts came behind their own transaction; at most {failures} requests of one invocation failed \
+         within ten seconds"
     );
 }
 
