@@ -30,7 +30,7 @@ use jobmill_core::task::item::{MAX_ITEM_BYTES, item_bytes};
 use jobmill_core::task::row::payload_of;
 use jobmill_core::warning::MAX_WARNINGS;
 use jobmill_core::{Error, ErrorKind, Warning};
-use jobmill_memory::Dice;
+use jobmill_memory::Rng;
 use serde_json::{Map, Value, json};
 
 /// One input may take so long, on a busy machine and without optimisation.
@@ -540,123 +540,123 @@ const NUMBERS: [&str; 20] = [
     "123456789012345678901234567890123456789012345678901234567890",
 ];
 
-fn pick<'a, T>(dice: &Dice, from: &'a [T]) -> &'a T {
-    &from[usize::try_from(dice.below(from.len() as u64)).unwrap()]
+fn pick<'a, T>(rng: &Rng, from: &'a [T]) -> &'a T {
+    &from[usize::try_from(rng.below(from.len() as u64)).unwrap()]
 }
 
 /// Something to put in a place: a leaf, something small, something deep, something wide.
-fn fragment(dice: &Dice) -> Value {
-    match dice.below(16) {
+fn fragment(rng: &Rng) -> Value {
+    match rng.below(16) {
         0 => Value::Null,
-        1 => json!(dice.below(2) == 0),
-        2 | 3 => serde_json::from_str(pick::<&str>(dice, &NUMBERS)).unwrap(),
-        4 | 5 => json!(pick(dice, &TEXTS)),
-        6 => json!(pick(dice, &WORDS)),
+        1 => json!(rng.below(2) == 0),
+        2 | 3 => serde_json::from_str(pick::<&str>(rng, &NUMBERS)).unwrap(),
+        4 | 5 => json!(pick(rng, &TEXTS)),
+        6 => json!(pick(rng, &WORDS)),
         7 => json!([]),
         8 => json!({}),
-        9 => json!([fragment(dice), fragment(dice)]),
-        10 => json!({ *pick(dice, &WORDS): fragment(dice) }),
-        11 => json!({ "a": fragment(dice), "b": { *pick(dice, &WORDS): fragment(dice) }, "c": null }),
-        12 => (0..dice.below(140)).fold(json!(1), |inner, _| Value::Array(vec![inner])),
+        9 => json!([fragment(rng), fragment(rng)]),
+        10 => json!({ *pick(rng, &WORDS): fragment(rng) }),
+        11 => json!({ "a": fragment(rng), "b": { *pick(rng, &WORDS): fragment(rng) }, "c": null }),
+        12 => (0..rng.below(140)).fold(json!(1), |inner, _| Value::Array(vec![inner])),
         13 => {
-            let word = pick(dice, &WORDS);
-            (0..dice.below(140)).fold(json!(1), |inner, _| {
+            let word = pick(rng, &WORDS);
+            (0..rng.below(140)).fold(json!(1), |inner, _| {
                 Value::Object(Map::from_iter([((*word).to_owned(), inner)]))
             })
         }
-        14 => (0..dice.below(400)).map(|at| json!(at)).collect(),
-        _ => json!("x".repeat(1 << dice.below(13))),
+        14 => (0..rng.below(400)).map(|at| json!(at)).collect(),
+        _ => json!("x".repeat(1 << rng.below(13))),
     }
 }
 
 /// A place somewhere in a value, each with some likelihood.
-fn place<'a>(dice: &Dice, value: &'a mut Value) -> &'a mut Value {
+fn place<'a>(rng: &Rng, value: &'a mut Value) -> &'a mut Value {
     let children = match value {
         Value::Array(items) => items.len(),
         Value::Object(map) => map.len(),
         _ => 0,
     };
-    if children == 0 || dice.below(4) == 0 {
+    if children == 0 || rng.below(4) == 0 {
         return value;
     }
-    let at = usize::try_from(dice.below(children as u64)).unwrap();
+    let at = usize::try_from(rng.below(children as u64)).unwrap();
     match value {
-        Value::Array(items) => place(dice, &mut items[at]),
-        Value::Object(map) => place(dice, map.values_mut().nth(at).unwrap()),
+        Value::Array(items) => place(rng, &mut items[at]),
+        Value::Object(map) => place(rng, map.values_mut().nth(at).unwrap()),
         leaf => leaf,
     }
 }
 
-fn mutate_value(dice: &Dice, value: &mut Value, other: &mut Value) {
-    let spot = place(dice, value);
-    match (dice.below(9), spot) {
-        (0, spot) => *spot = place(dice, other).clone(),
+fn mutate_value(rng: &Rng, value: &mut Value, other: &mut Value) {
+    let spot = place(rng, value);
+    match (rng.below(9), spot) {
+        (0, spot) => *spot = place(rng, other).clone(),
         (1, spot) => *spot = Value::String(spot.to_string()),
         (2..=4, Value::Object(map)) => {
-            map.insert((*pick(dice, &WORDS)).to_owned(), fragment(dice));
+            map.insert((*pick(rng, &WORDS)).to_owned(), fragment(rng));
         }
         (5, Value::Object(map)) if !map.is_empty() => {
-            let at = usize::try_from(dice.below(map.len() as u64)).unwrap();
+            let at = usize::try_from(rng.below(map.len() as u64)).unwrap();
             let key = map.keys().nth(at).unwrap().clone();
             let moved = map.shift_remove(&key).unwrap();
-            if dice.below(2) == 0 {
-                map.insert((*pick(dice, &WORDS)).to_owned(), moved);
+            if rng.below(2) == 0 {
+                map.insert((*pick(rng, &WORDS)).to_owned(), moved);
             }
         }
         (6, Value::Object(map)) => {
             // The same values under new names: more of everything.
             let more: Map<String, Value> = map
                 .iter()
-                .map(|(key, value)| (format!("{key}{}", dice.below(9)), value.clone()))
+                .map(|(key, value)| (format!("{key}{}", rng.below(9)), value.clone()))
                 .take(50)
                 .collect();
             map.extend(more);
         }
         (2..=6, Value::Array(items)) => {
-            items.push(fragment(dice));
+            items.push(fragment(rng));
             let again: Vec<Value> = items.iter().take(50).cloned().collect();
             items.extend(again);
         }
-        (7, Value::String(text)) => text.push_str(pick::<&str>(dice, &TEXTS)),
-        (_, spot) => *spot = fragment(dice),
+        (7, Value::String(text)) => text.push_str(pick::<&str>(rng, &TEXTS)),
+        (_, spot) => *spot = fragment(rng),
     }
 }
 
-fn mutate_bytes(dice: &Dice, bytes: &mut Vec<u8>) {
+fn mutate_bytes(rng: &Rng, bytes: &mut Vec<u8>) {
     let len = bytes.len() as u64;
-    let at = usize::try_from(dice.below(len + 1)).unwrap();
-    let to = at + usize::try_from(dice.below(len + 1 - at as u64)).unwrap().min(64);
-    match dice.below(8) {
-        0 if at < bytes.len() => bytes[at] ^= 1 << dice.below(8),
-        1 => bytes.insert(at, dice.below(256) as u8),
+    let at = usize::try_from(rng.below(len + 1)).unwrap();
+    let to = at + usize::try_from(rng.below(len + 1 - at as u64)).unwrap().min(64);
+    match rng.below(8) {
+        0 if at < bytes.len() => bytes[at] ^= 1 << rng.below(8),
+        1 => bytes.insert(at, rng.below(256) as u8),
         2 => drop(bytes.drain(at..to)),
         3 => bytes.truncate(at),
         4 => {
             let again = bytes[at..to].to_vec();
             bytes.splice(at..at, again);
         }
-        5 => drop(bytes.splice(at..to, pick(dice, &NUMBERS).bytes())),
-        6 => drop(bytes.splice(at..at, pick(dice, &TEXTS).bytes())),
-        _ => drop(bytes.splice(at..at, pick(dice, &WORDS).bytes())),
+        5 => drop(bytes.splice(at..to, pick(rng, &NUMBERS).bytes())),
+        6 => drop(bytes.splice(at..at, pick(rng, &TEXTS).bytes())),
+        _ => drop(bytes.splice(at..at, pick(rng, &WORDS).bytes())),
     }
 }
 
-fn input(dice: &Dice, corpus: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = pick(dice, corpus).clone();
-    if dice.below(4) > 0
+fn input(rng: &Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = pick(rng, corpus).clone();
+    if rng.below(4) > 0
         && let Ok(mut value) = serde_json::from_slice::<Value>(&bytes)
     {
-        let mut other = serde_json::from_slice(pick::<Vec<u8>>(dice, corpus)).unwrap_or(Value::Null);
-        for _ in 0..=dice.below(6) {
-            mutate_value(dice, &mut value, &mut other);
+        let mut other = serde_json::from_slice(pick::<Vec<u8>>(rng, corpus)).unwrap_or(Value::Null);
+        for _ in 0..=rng.below(6) {
+            mutate_value(rng, &mut value, &mut other);
         }
         bytes = value.to_string().into_bytes();
-        if dice.below(8) > 0 {
+        if rng.below(8) > 0 {
             return bytes;
         }
     }
-    for _ in 0..=dice.below(4) {
-        mutate_bytes(dice, &mut bytes);
+    for _ in 0..=rng.below(4) {
+        mutate_bytes(rng, &mut bytes);
     }
     bytes
 }
@@ -728,8 +728,8 @@ fn nothing_that_comes_from_outside_breaks_a_reader() {
     }
     let mut seed = first;
     while begun.elapsed().as_secs() < seconds && broken < MOST_BROKEN {
-        let dice = Dice::new(seed);
-        let mut chosen = dice.below(100);
+        let rng = Rng::new(seed);
+        let mut chosen = rng.below(100);
         let target = targets
             .iter()
             .find(|target| {
@@ -738,7 +738,7 @@ fn nothing_that_comes_from_outside_breaks_a_reader() {
                 found
             })
             .expect("the shares make a hundred");
-        let bytes = input(&dice, &target.corpus);
+        let bytes = input(&rng, &target.corpus);
         let since = Instant::now();
         broken += u64::from(!holds(target, seed, &bytes, &current));
         let (count, time) = read.entry(target.name).or_default();

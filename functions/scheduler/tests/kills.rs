@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use jobmill_core::task::identity::TaskIds;
 use jobmill_local::{Effect, FunctionSpec, InvocationOutcome, Rule, Service, WriteRate};
-use jobmill_memory::Dice;
+use jobmill_memory::Rng;
 use jobmill_tests::world::{BUCKET, FUNCTION, PREFIX, World, config, flat_job};
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ impl Given {
 /// A run under attack.
 struct Attack {
     world: World,
-    dice: Dice,
+    rng: Rng,
     /// Kills that are still to come.
     kills: u64,
     /// Whether requests of the dead may land after the death. Not where tasks are archived: the clock of the store
@@ -117,7 +117,7 @@ impl Attack {
         world.cloud.faults().reseed(seed);
         Self {
             world,
-            dice: Dice::new(seed),
+            rng: Rng::new(seed),
             kills,
             late,
         }
@@ -151,7 +151,7 @@ impl Attack {
     /// A moment for a kill: when a request that fits is seen.
     fn moment(&self, service: Service, operation: Option<&str>, within: u64) -> Rule {
         // Held, it dies with its sender; or it is carried out while its sender dies; or it lands later.
-        let effect = match self.dice.below(if self.late { 5 } else { 4 }) {
+        let effect = match self.rng.below(if self.late { 5 } else { 4 }) {
             _ if service == Service::Lambda => Effect::Hold,
             0 | 1 => Effect::Hold,
             2 => Effect::Delay {
@@ -159,9 +159,9 @@ impl Attack {
                 max: Duration::ZERO,
             },
             3 => Effect::LoseAnswer,
-            _ => Effect::Late(Duration::from_millis(5 + self.dice.below(100))),
+            _ => Effect::Late(Duration::from_millis(5 + self.rng.below(100))),
         };
-        let rule = Rule::new(service, effect).after(self.dice.below(within));
+        let rule = Rule::new(service, effect).after(self.rng.below(within));
         match operation {
             Some(operation) => rule.on(operation),
             None => rule,
@@ -176,7 +176,7 @@ impl Attack {
             // New rows or rows in doubt: as long as there is work there is one of the two.
             self.moment(tables, Some("BatchExecuteStatement"), batches),
             self.moment(tables, Some("TransactWriteItems"), rows as u64 / 4 + 1),
-            match self.dice.below(12) {
+            match self.rng.below(12) {
                 0 => self.moment(s3, None, 10),
                 1 | 2 => self.moment(s3, Some("PutObject"), 3),
                 3 => self.moment(s3, Some("GetObject"), 3),
@@ -220,9 +220,9 @@ impl Attack {
     /// Somebody starts an invocation for what is left; leases have run out.
     fn again(&self, given: &Given) {
         self.world.cloud.advance_clock(PAST_EVERY_LEASE);
-        let event = match self.dice.below(4) {
+        let event = match self.rng.below(4) {
             0 => given.event(),
-            1 => json!({ "file_name": given.file_name(), "hop": self.dice.below(3) }),
+            1 => json!({ "file_name": given.file_name(), "hop": self.rng.below(3) }),
             _ => json!({ "sweep": true }),
         };
         self.world
@@ -391,16 +391,16 @@ struct Orchestrator {
 }
 
 impl Orchestrator {
-    fn work(&mut self, world: &World, dice: &Dice) {
+    fn work(&mut self, world: &World, rng: &Rng) {
         let cloud = &world.cloud;
         for mut item in cloud.scan_table("sosw_tasks").unwrap() {
             let id = item["task_id"]["S"].as_str().unwrap().to_owned();
-            if self.touched.contains_key(&id) || dice.below(3) > 0 {
+            if self.touched.contains_key(&id) || rng.below(3) > 0 {
                 continue;
             }
             item["attempts"] = json!({ "N": "1" });
             item["greenfield"] = json!({ "N": "4102444800" });
-            let table = match dice.below(3) {
+            let table = match rng.below(3) {
                 0 => "sosw_tasks",
                 1 => {
                     item["closed_at"] = json!({ "N": "1709700000" });
@@ -460,10 +460,10 @@ async fn what_an_orchestrator_has_taken_is_never_reset_or_made_again() {
         let given = Given::flat(&format!("taken-{seed}"), rows);
         let mut attack = Attack::begin(seed, 10, false, json!({}), Duration::from_secs(60)).await;
         attack.bad_weather();
-        let dice = Dice::new(seed);
+        let rng = Rng::new(seed);
         let mut orchestrator = Orchestrator::default();
         attack
-            .drive(&given, 1, |world| orchestrator.work(world, &dice))
+            .drive(&given, 1, |world| orchestrator.work(world, &rng))
             .await;
         orchestrator.audit(&attack.world, &given);
         taken += orchestrator.touched.len();

@@ -45,12 +45,16 @@ pub enum Mutant {
     ClaimUnbounded,
     /// The sweep ends at the first object that it can't look at.
     SweepStops,
+    /// A task in doubt that the table refuses ends the invocation, and the run does not stop at its row.
+    RefusedInDoubtFails,
+    /// The ids of tasks do not say their queue.
+    IdsWithoutQueue,
 }
 
 #[cfg(jobmill_mutants)]
 impl Mutant {
     /// All there are.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::NoClaim,
         Self::InDoubtByBatch,
         Self::UnknownSentAgain,
@@ -68,8 +72,14 @@ impl Mutant {
         Self::UnknownAtOnce,
         Self::ClaimUnbounded,
         Self::SweepStops,
+        Self::RefusedInDoubtFails,
+        Self::IdsWithoutQueue,
     ];
 }
+
+/// Stands in every binary with broken variants, and in no other one: the tests look for it.
+#[cfg(jobmill_mutants)]
+const MARKER: &str = "this jobmill is broken on purpose";
 
 #[cfg(jobmill_mutants)]
 mod chosen {
@@ -87,7 +97,11 @@ mod chosen {
     }
 
     pub(crate) fn is(mutant: Mutant) -> bool {
-        CHOSEN.get() == Some(mutant)
+        let broken = CHOSEN.get() == Some(mutant);
+        if broken {
+            tracing::warn!("{}", super::MARKER);
+        }
+        broken
     }
 }
 

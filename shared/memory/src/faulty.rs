@@ -1,5 +1,5 @@
 //! A network between an invocation and the ports in memory: requests take virtual time, get lost, lose their answers,
-//! or arrive after their sender is gone. What happens to each is decided by a [`Fates`], from a seed or by a script.
+//! or arrive after their sender is gone. What happens to each is decided by a [`Faults`], from a seed or by a script.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +11,12 @@ use jobmill_core::task::item::Task;
 use jobmill_engine::ports::{ETag, Metadata, Object, ObjectHead, ObjectStore, PortError, PortResult, PutIf};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 
-use crate::{Dice, MemorySiblings, MemoryStore, MemoryTasks, MemoryUpload, TableState, VirtualClock};
+pub use crate::tasks::{CREATE, CREATE_IN_DOUBT};
+use crate::{MemorySiblings, MemoryStore, MemoryTasks, MemoryUpload, Rng, VirtualClock};
 
-/// What happens to one request.
+/// How one request fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum Transit {
     /// It is carried out after `there`, and its answer arrives `back` later.
     Answered {
         /// Until it is carried out.
@@ -62,7 +63,7 @@ pub enum Fate {
         /// From the sending until the copy is carried out.
         again: Duration,
     },
-    /// Its sender dies with it on its lips. It is carried out after `there`, if at all.
+    /// Its sender dies when it is sent. It is carried out after `there`, if at all.
     SenderDies {
         /// Until it is carried out; none: never.
         there: Option<Duration>,
@@ -70,101 +71,54 @@ pub enum Fate {
 }
 
 /// Decides what happens to requests.
-pub trait Fates: Debug + Send + Sync {
-    /// The fate of the next request of that operation.
-    fn fate(&self, operation: &'static str) -> Fate;
+pub trait Faults: Debug + Send + Sync {
+    /// How the next request of that operation fares.
+    fn transit(&self, operation: &'static str) -> Transit;
 
-    /// Whether the next task of a batch is throttled while others of it are created.
-    fn throttles_one(&self) -> bool {
-        false
+    /// How the next task of a batch fares whose request is carried out.
+    fn lot(&self) -> Lot {
+        Lot::Answered
     }
 
-    /// Whether of the next task of a batch nobody knows if it was created, and if it was.
-    fn forgets_one(&self) -> Option<bool> {
-        None
-    }
+    /// Tasks are about to be sent in one request; its transit is asked for next.
+    fn sends(&self, _tasks: &[Task]) {}
 
-    /// A request that got a fate is over for its sender.
-    fn over(&self, _operation: &'static str) {}
+    /// A request is over for its sender; and whether it failed.
+    fn over(&self, _operation: &'static str, _failed: bool) {}
 }
 
-/// Fates from a seed. Each `one_in` counts requests: one in so many, 0 for never.
+/// How one task of a batch fares whose request is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lot {
+    /// The table answers for it.
+    Answered,
+    /// It is throttled.
+    Throttled,
+    /// Nobody knows of it: it is created with the others, or later than they, or never.
+    Unknown {
+        /// From the sending of the request until it is created; none: never.
+        there: Option<Duration>,
+    },
+}
+
+/// Nothing goes wrong: requests only take their time, up to 20 ms each way, from a seed.
 #[derive(Debug, Clone)]
-pub struct Chance {
-    dice: Dice,
-    /// The longest way there, and the longest way back.
-    pub latency: Duration,
-    /// After this a sender gives up.
-    pub patience: Duration,
-    /// How late a request whose answer is lost may be carried out.
-    pub latest: Duration,
-    /// Requests that are carried out unanswered.
-    pub answer_lost_one_in: u64,
-    /// Requests that are never carried out, unanswered too.
-    pub lost_one_in: u64,
-    /// Requests, or tasks of a batch, that are throttled.
-    pub throttled_one_in: u64,
-    /// Conditional writes that give way to another (409).
-    pub conflict_one_in: u64,
-}
+pub struct Healthy(Rng);
 
-impl Chance {
-    /// A network that only takes its time: up to 20 ms each way, and a sender gives up after 5 s.
-    pub fn healthy(seed: u64) -> Self {
-        Self {
-            dice: Dice::new(seed),
-            latency: Duration::from_millis(20),
-            patience: Duration::from_secs(5),
-            latest: Duration::from_secs(5),
-            answer_lost_one_in: 0,
-            lost_one_in: 0,
-            throttled_one_in: 0,
-            conflict_one_in: 0,
-        }
-    }
-
-    fn up_to(&self, longest: Duration) -> Duration {
-        let nanos = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(self.dice.below(nanos.saturating_add(1)))
+impl Healthy {
+    /// The network of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(Rng::new(seed))
     }
 }
 
-impl Fates for Chance {
-    fn fate(&self, operation: &'static str) -> Fate {
-        let (there, back) = (self.up_to(self.latency), self.up_to(self.latency));
-        if self.dice.once_in(self.answer_lost_one_in) {
-            return Fate::AnswerLost {
-                there: self.up_to(self.latest),
-                patience: self.patience,
-            };
+impl Faults for Healthy {
+    fn transit(&self, _operation: &'static str) -> Transit {
+        let way = || Duration::from_micros(self.0.below(20_001));
+        Transit::Answered {
+            there: way(),
+            back: way(),
         }
-        if self.dice.once_in(self.lost_one_in) {
-            return Fate::Lost {
-                patience: self.patience,
-            };
-        }
-        if self.dice.once_in(self.throttled_one_in) {
-            let error = PortError::Throttled {
-                operation,
-                message: "by chance".to_owned(),
-            };
-            return Fate::Fails {
-                error,
-                back: there + back,
-            };
-        }
-        let conditional = matches!(operation, PUT | COMPLETE);
-        if conditional && self.dice.once_in(self.conflict_one_in) {
-            return Fate::Fails {
-                error: PortError::Conflict { operation },
-                back: there + back,
-            };
-        }
-        Fate::Answered { there, back }
-    }
-
-    fn throttles_one(&self) -> bool {
-        self.dice.once_in(self.throttled_one_in)
     }
 }
 
@@ -174,13 +128,13 @@ impl Fates for Chance {
 pub struct Faulty<P, F> {
     port: P,
     clock: VirtualClock,
-    fates: Arc<F>,
+    faults: Arc<F>,
 }
 
-impl<P: Clone + Send + 'static, F: Fates> Faulty<P, F> {
+impl<P: Clone + Send + 'static, F: Faults> Faulty<P, F> {
     /// Puts a network before `port`.
-    pub fn new(port: P, clock: VirtualClock, fates: Arc<F>) -> Self {
-        Self { port, clock, fates }
+    pub fn new(port: P, clock: VirtualClock, faults: Arc<F>) -> Self {
+        Self { port, clock, faults }
     }
 
     /// Sends a request that is carried out by `effect`.
@@ -196,14 +150,14 @@ impl<P: Clone + Send + 'static, F: Fates> Faulty<P, F> {
                 message: message.to_owned(),
             })
         };
-        let mut fate = self.fates.fate(operation);
-        if let Fate::Twice { there, back, again } = fate {
+        let mut transit = self.faults.transit(operation);
+        if let Transit::Twice { there, back, again } = transit {
             let (port, copy) = (self.port.clone(), effect.clone());
             self.clock.schedule(sent + again, move || drop(copy(&port)));
-            fate = Fate::Answered { there, back };
+            transit = Transit::Answered { there, back };
         }
-        let answer = match fate {
-            Fate::Answered { there, back } | Fate::Twice { there, back, .. } => {
+        let answer = match transit {
+            Transit::Answered { there, back } | Transit::Twice { there, back, .. } => {
                 let answer = Arc::new(Mutex::new(None));
                 let (port, slot) = (self.port.clone(), Arc::clone(&answer));
                 self.clock.schedule(sent + there, move || {
@@ -217,27 +171,27 @@ impl<P: Clone + Send + 'static, F: Fates> Faulty<P, F> {
                 let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
                 answer.unwrap_or_else(|| unknown("the request was overtaken"))
             }
-            Fate::AnswerLost { there, patience } => {
+            Transit::AnswerLost { there, patience } => {
                 let port = self.port.clone();
                 self.clock.schedule(sent + there, move || drop(effect(&port)));
                 self.clock.sleep_until(sent + patience).await;
                 unknown("the answer was lost")
             }
-            Fate::Lost { patience } => {
+            Transit::Lost { patience } => {
                 self.clock.sleep_until(sent + patience).await;
                 unknown("the request was lost")
             }
-            Fate::Fails { error, back } => {
+            Transit::Fails { error, back } => {
                 self.clock.sleep_until(sent + back).await;
                 Err(error)
             }
-            Fate::Misreported { there, error, back } => {
+            Transit::Misreported { there, error, back } => {
                 let port = self.port.clone();
                 self.clock.schedule(sent + there, move || drop(effect(&port)));
                 self.clock.sleep_until(sent + there + back).await;
                 Err(error)
             }
-            Fate::SenderDies { there } => {
+            Transit::SenderDies { there } => {
                 if let Some(there) = there {
                     let port = self.port.clone();
                     self.clock.schedule(sent + there, move || drop(effect(&port)));
@@ -245,7 +199,7 @@ impl<P: Clone + Send + 'static, F: Fates> Faulty<P, F> {
                 std::future::pending().await
             }
         };
-        self.fates.over(operation);
+        self.faults.over(operation, answer.is_err());
         answer
     }
 }
@@ -256,14 +210,12 @@ pub const PUT: &str = "s3:PutObject";
 pub const COMPLETE: &str = "s3:CompleteMultipartUpload";
 /// The operation that deletes an object.
 pub const DELETE: &str = "s3:DeleteObject";
-/// The operation that creates tasks.
-pub const CREATE: &str = "dynamodb:BatchExecuteStatement";
-/// The operation that creates a task in doubt.
-pub const CREATE_IN_DOUBT: &str = "dynamodb:TransactWriteItems";
+/// The operation that looks for the end of a queue.
+pub const QUERY: &str = "dynamodb:Query";
 /// The operation that starts a sibling.
 pub const INVOKE: &str = "lambda:Invoke";
 
-impl<F: Fates> ObjectStore for Faulty<MemoryStore, F> {
+impl<F: Faults> ObjectStore for Faulty<MemoryStore, F> {
     type Upload = MemoryUpload;
 
     async fn get(&self, key: &str, limit: u64) -> PortResult<Option<Object>> {
@@ -277,7 +229,7 @@ impl<F: Fates> ObjectStore for Faulty<MemoryStore, F> {
     async fn get_range(&self, key: &str, offset: u64, length: u64) -> PortResult<Option<Bytes>> {
         let key = key.to_owned();
         self.request("s3:GetObject", move |store| {
-            Ok(store.with(|bucket, _| bucket.get_range(&key, offset, length)))
+            store.with(|bucket, _| bucket.get_range(&key, offset, length))
         })
         .await
     }
@@ -285,7 +237,7 @@ impl<F: Fates> ObjectStore for Faulty<MemoryStore, F> {
     async fn head(&self, key: &str) -> PortResult<Option<ObjectHead>> {
         let key = key.to_owned();
         self.request("s3:HeadObject", move |store| {
-            Ok(store.with(|bucket, now| bucket.head(now, &key)))
+            store.with(|bucket, now| bucket.head(now, &key))
         })
         .await
     }
@@ -339,70 +291,62 @@ impl<F: Fates> ObjectStore for Faulty<MemoryStore, F> {
     }
 }
 
-/// Creates those of a batch that are not throttled.
-fn create_some(tables: &mut TableState, now: Duration, tasks: Vec<(Task, Lot)>) -> PortResult<Vec<Created>> {
-    let spared: Vec<Task> = tasks
+/// Creates those of a batch that the table is asked to answer for, and those that it creates unasked.
+fn create_some(
+    port: &MemoryTasks,
+    clock: &VirtualClock,
+    sent: Duration,
+    tasks: Vec<(Task, Lot)>,
+) -> PortResult<Vec<Created>> {
+    let asked: Vec<Task> = tasks
         .iter()
-        .filter(|(_, lot)| matches!(lot, Lot::Created | Lot::Forgotten { created: true }))
+        .filter(|(_, lot)| *lot == Lot::Answered)
         .map(|(task, _)| task.clone())
         .collect();
-    let mut created = tables.create(now, &spared)?.into_iter();
-    let mut outcome = |lot| match lot {
-        Lot::Created => created.next().unwrap_or(Created::Unknown),
+    let mut answers = port.with(|tables, now| tables.create(now, &asked))?.into_iter();
+    let answer = |(task, lot)| match lot {
+        Lot::Answered => answers.next().unwrap_or(Created::Unknown),
         Lot::Throttled => Created::Throttled,
-        Lot::Forgotten { created: carried_out } => {
-            if carried_out {
-                created.next();
+        Lot::Unknown { there } => {
+            if let Some(there) = there {
+                let port = port.clone();
+                clock.schedule(sent + there, move || {
+                    // Nobody hears what came of it.
+                    drop(port.with(|tables, now| tables.create(now, &[task])));
+                });
             }
             Created::Unknown
         }
     };
-    Ok(tasks.into_iter().map(|(_, lot)| outcome(lot)).collect())
+    Ok(tasks.into_iter().map(answer).collect())
 }
 
-/// What happens to one task of a batch that is carried out.
-#[derive(Debug, Clone, Copy)]
-enum Lot {
-    Created,
-    Throttled,
-    /// The answer says nothing of it.
-    Forgotten {
-        created: bool,
-    },
-}
-
-impl<F: Fates> TaskTable for Faulty<MemoryTasks, F> {
+impl<F: Faults> TaskTable for Faulty<MemoryTasks, F> {
     async fn newest_greenfield(
         &self,
         labourer_id: &str,
         not_after: Greenfield,
     ) -> PortResult<Option<Greenfield>> {
         let labourer_id = labourer_id.to_owned();
-        self.request("dynamodb:Query", move |tasks| {
+        self.request(QUERY, move |tasks| {
             Ok(tasks.with(|tables, now| tables.newest_greenfield(now, &labourer_id, not_after)))
         })
         .await
     }
 
     async fn create(&self, tasks: &[Task]) -> PortResult<Vec<Created>> {
-        let tasks: Vec<_> = tasks
+        self.faults.sends(tasks);
+        let tasks = tasks
             .iter()
-            .map(|task| {
-                let lot = match self.fates.forgets_one() {
-                    _ if self.fates.throttles_one() => Lot::Throttled,
-                    Some(created) => Lot::Forgotten { created },
-                    None => Lot::Created,
-                };
-                (task.clone(), lot)
-            })
+            .map(|task| (task.clone(), self.faults.lot()))
             .collect();
-        self.request(CREATE, move |port| {
-            port.with(|tables, now| create_some(tables, now, tasks))
-        })
-        .await
+        let (clock, sent) = (self.clock.clone(), self.clock.now());
+        self.request(CREATE, move |port| create_some(port, &clock, sent, tasks))
+            .await
     }
 
     async fn create_in_doubt(&self, task: &Task) -> PortResult<InDoubt> {
+        self.faults.sends(std::slice::from_ref(task));
         let task = task.clone();
         self.request(CREATE_IN_DOUBT, move |tasks| {
             tasks.with(|tables, now| tables.create_in_doubt(now, &task))
@@ -420,7 +364,7 @@ impl<F: Fates> TaskTable for Faulty<MemoryTasks, F> {
     }
 }
 
-impl<F: Fates> Siblings for Faulty<MemorySiblings, F> {
+impl<F: Faults> Siblings for Faulty<MemorySiblings, F> {
     async fn spawn(&self, payload: String) -> PortResult<()> {
         self.request(INVOKE, move |siblings| {
             siblings.push(payload);
@@ -436,28 +380,28 @@ mod tests {
 
     use super::*;
 
-    /// Every request has the same fate.
+    /// Every request fares alike.
     #[derive(Debug)]
-    struct Always(Fate);
+    struct Always(Transit);
 
-    impl Fates for Always {
-        fn fate(&self, _operation: &'static str) -> Fate {
+    impl Faults for Always {
+        fn transit(&self, _operation: &'static str) -> Transit {
             self.0.clone()
         }
     }
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn behind(fate: Fate) -> (VirtualClock, MemoryStore, Faulty<MemoryStore, Always>) {
+    fn behind(transit: Transit) -> (VirtualClock, MemoryStore, Faulty<MemoryStore, Always>) {
         let clock = VirtualClock::default();
         let store = MemoryStore::new(clock.clone());
-        let faulty = Faulty::new(store.clone(), clock.clone(), Arc::new(Always(fate)));
+        let faulty = Faulty::new(store.clone(), clock.clone(), Arc::new(Always(transit)));
         (clock, store, faulty)
     }
 
     #[test]
     fn a_request_takes_its_time() {
-        let (clock, store, faulty) = behind(Fate::Answered {
+        let (clock, store, faulty) = behind(Transit::Answered {
             there: SECOND,
             back: 2 * SECOND,
         });
@@ -468,13 +412,16 @@ mod tests {
             .unwrap();
         assert_eq!(clock.now(), 3 * SECOND);
         assert_eq!(store.body("key").unwrap(), "body");
-        let head = store.with(|bucket, now| bucket.head(now, "key")).unwrap();
+        let head = store
+            .with(|bucket, now| bucket.head(now, "key"))
+            .unwrap()
+            .unwrap();
         assert_eq!(head.age, 2 * SECOND, "it was carried out on arrival");
     }
 
     #[test]
     fn a_request_outlives_its_sender() {
-        let (clock, store, faulty) = behind(Fate::Answered {
+        let (clock, store, faulty) = behind(Transit::Answered {
             there: SECOND,
             back: SECOND,
         });
@@ -489,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_request_may_arrive_after_its_sender_has_given_up() {
-        let (clock, store, faulty) = behind(Fate::AnswerLost {
+        let (clock, store, faulty) = behind(Transit::AnswerLost {
             there: 9 * SECOND,
             patience: 5 * SECOND,
         });
@@ -503,19 +450,59 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_tells_the_same_story() {
-        let story = |seed| {
-            let chance = Chance {
-                answer_lost_one_in: 3,
-                lost_one_in: 5,
-                throttled_one_in: 4,
-                ..Chance::healthy(seed)
-            };
-            (0..50).map(|_| chance.fate(PUT)).collect::<Vec<_>>()
-        };
-        assert_eq!(story(7), story(7));
-        assert_ne!(story(7), story(8));
-        let dull = Chance::healthy(7);
-        assert!((0..50).all(|_| matches!(dull.fate(PUT), Fate::Answered { .. })));
+    fn a_task_that_nobody_answers_for_may_come_later_than_the_others() {
+        #[derive(Debug)]
+        struct Second(Mutex<u64>);
+
+        impl Faults for Second {
+            fn transit(&self, _operation: &'static str) -> Transit {
+                Transit::Answered {
+                    there: SECOND,
+                    back: SECOND,
+                }
+            }
+
+            fn lot(&self) -> Lot {
+                let mut asked = self.0.lock().unwrap();
+                *asked += 1;
+                match *asked {
+                    2 => Lot::Unknown {
+                        there: Some(4 * SECOND),
+                    },
+                    3 => Lot::Unknown { there: None },
+                    4 => Lot::Throttled,
+                    _ => Lot::Answered,
+                }
+            }
+        }
+
+        let clock = VirtualClock::default();
+        let tasks = MemoryTasks::new(clock.clone());
+        let faulty = Faulty::new(tasks.clone(), clock.clone(), Arc::new(Second(Mutex::default())));
+        let batch: Vec<Task> = (0..5)
+            .map(|id| Task {
+                task_id: id.to_string(),
+                labourer_id: "worker".to_owned(),
+                created_at: "0".to_owned(),
+                greenfield: Greenfield::ZERO,
+                payload: "{}".to_owned(),
+            })
+            .collect();
+        let answers = clock.run(faulty.create(&batch)).unwrap().unwrap();
+        let unknown = Created::Unknown;
+        assert_eq!(
+            answers,
+            [
+                Created::Now,
+                unknown.clone(),
+                unknown,
+                Created::Throttled,
+                Created::Now
+            ]
+        );
+        let there = || tasks.with(|tables, _| tables.tasks.keys().cloned().collect::<String>());
+        assert_eq!(there(), "04");
+        clock.advance(2 * SECOND);
+        assert_eq!(there(), "014");
     }
 }

@@ -1,16 +1,22 @@
-//! The engine under every fault there is, on one thread, in virtual time: the same scenario, the same story.
+//! The engine under every fault there is, on one thread, in virtual time: the same scenario, the same trace.
 //!
-//! A [`Scenario`] says what is asked for and what goes wrong, by chance from a seed or by a script of blows at numbered
-//! calls. [`run`] plays it: deliveries, retries, siblings, sweeps, orchestrator, frozen and killed sandboxes. Then the
-//! auditor reads the history of bucket and tables, and knows nothing of the engine's state.
+//! A [`Scenario`] says what is asked for and what goes wrong, by chance from a seed or by a script of faults at numbered
+//! calls. [`run`] plays it: deliveries, retries, siblings, sweeps, an orchestrator, somebody who looks at stopped runs,
+//! frozen and killed sandboxes. Then the auditor reads the history of buckets and tables, and knows nothing of the
+//! engine's state.
 
 mod auditor;
-mod fates;
+mod expected;
+mod faults;
+mod foreign;
+mod operator;
 mod orchestrator;
+mod sandbox;
 mod scenario;
-mod world;
+mod simulation;
 
 pub use auditor::{Violation, Weight};
-pub use fates::Blow;
-pub use scenario::{Climate, JobSpec, Scenario};
-pub use world::{Story, run};
+pub use faults::Fault;
+pub use foreign::Foreign;
+pub use scenario::{DeploymentSpec, FaultRates, JobSpec, Outage, Scenario, Setting, SoswFile, pending};
+pub use simulation::{Trace, run};

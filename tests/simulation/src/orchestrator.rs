@@ -3,13 +3,14 @@
 use jobmill_core::task::greenfield::Greenfield;
 
 use super::scenario::FASTEST_MOVE;
-use jobmill_memory::{Dice, EPOCH_MS, MemoryTasks, Place};
+use super::simulation::NOBODY;
+use jobmill_memory::{EPOCH_MS, MemoryTasks, Place, Rng};
 
 /// How far in the future the greenfield of a running task lies, in seconds (as in sosw).
 const IN_FLIGHT_SECONDS: i128 = 31_536_000;
 
 /// One round: every task that it may touch is touched, or not, by chance.
-pub(super) fn step(tasks: &MemoryTasks, dice: &Dice) {
+pub(super) fn step(tasks: &MemoryTasks, rng: &Rng) {
     tasks.with(|tables, now| {
         if tables.tasks.is_empty() && tables.retry.is_empty() {
             return;
@@ -18,12 +19,15 @@ pub(super) fn step(tasks: &MemoryTasks, dice: &Dice) {
         let running = Greenfield::from_nanos(wall + IN_FLIGHT_SECONDS * 1_000_000_000);
         let mut moves = Vec::new();
         for (id, item) in &mut tables.tasks {
+            if item.task.labourer_id == NOBODY {
+                continue;
+            }
             if item.task.greenfield.nanos() <= wall {
-                if dice.once_in(2) {
+                if rng.once_in(2) {
                     item.task.greenfield = running;
                 }
             } else if item.since + FASTEST_MOVE <= now {
-                match dice.below(8) {
+                match rng.below(8) {
                     0 => moves.push((id.clone(), Place::Retry)),
                     1..=5 => moves.push((id.clone(), Place::Closed)),
                     _ => {}
@@ -33,7 +37,7 @@ pub(super) fn step(tasks: &MemoryTasks, dice: &Dice) {
         for (id, place) in moves {
             tables.move_task(now, &id, place);
         }
-        let again: Vec<String> = tables.retry.keys().filter(|_| dice.once_in(3)).cloned().collect();
+        let again: Vec<String> = tables.retry.keys().filter(|_| rng.once_in(3)).cloned().collect();
         for id in again {
             if let Some(mut item) = tables.retry.remove(&id) {
                 item.since = now;

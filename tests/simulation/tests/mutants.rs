@@ -13,100 +13,146 @@
 use std::time::Duration;
 
 use jobmill_engine::mutants::Mutant;
-use jobmill_simulation::{Blow, Scenario, Story, Violation, Weight, run};
+use jobmill_simulation::{Fault, Outage, Scenario, Setting, Violation, Weight, run};
 
-/// The holder dies with its batches sent and unconfirmed, and every task of them was worked off and archived before the
-/// resume: without the look at the other tables they would begin anew.
-#[test]
-fn an_archived_task_in_doubt_that_goes_by_batch_is_caught() {
-    let calls = run(&Scenario::scripted(30, &[])).calls;
-    let mut caught = 0;
-    for call in 0..calls {
-        let mut scenario = Scenario::scripted(30, &[(call, Blow::DiesAfter)]);
-        scenario.climate.orchestrator = Duration::from_millis(200);
-        let found = run(&scenario).already_there;
-        scenario.mutant = Some(Mutant::InDoubtByBatch);
-        if found > 0 {
-            let story = run(&scenario);
-            assert!(
-                story
-                    .violations
-                    .iter()
-                    .any(|violation| violation.what.contains("created once more"))
-            );
-            caught += 1;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Where a broken engine is looked for: the setting, the faults in their order, and whom it hurts.
+struct Hunt {
+    scenario: Scenario,
+    faults: &'static [Fault],
+    weight: Weight,
+}
+
+impl Hunt {
+    /// A broken engine that hurts its user in a setting.
+    fn hurts(setting: Setting, rows: usize, faults: &'static [Fault]) -> Self {
+        Self {
+            scenario: Scenario::set(setting, rows),
+            faults,
+            weight: Weight::Outcome,
         }
     }
-    assert!(caught > 0);
-}
 
-/// Whether the seeds of CI find a mutant, by what weight of violation.
-fn is_caught(mutant: Mutant, weight: Weight) {
-    let found = (0..3000).find(|seed| {
-        let story = run(&Scenario {
-            mutant: Some(mutant),
-            ..Scenario::random(*seed)
-        });
-        story
-            .violations
-            .iter()
-            .any(|violation| violation.weight == weight)
-    });
-    println!("{mutant:?}: caught by seed {found:?}");
-    assert!(
-        found.is_some(),
-        "{mutant:?} was not caught: the simulation is blind"
-    );
-}
+    /// A broken engine that hurts nobody yet.
+    fn breaks_protocol(self) -> Self {
+        Self {
+            weight: Weight::Protocol,
+            ..self
+        }
+    }
 
-#[test]
-fn broken_engines_hurt_their_users_and_are_caught() {
-    for mutant in [
-        Mutant::NoClaim,
-        Mutant::InDoubtByBatch,
-        Mutant::UnknownSentAgain,
-        Mutant::NoEpochCheck,
-        Mutant::CursorEarly,
-        Mutant::ReceiptEarly,
-        Mutant::NoGate,
-        Mutant::LiveLeaseTaken,
-        Mutant::LeaseIgnored,
-        Mutant::DeletedEarly,
-        Mutant::ClaimForgotten,
-    ] {
-        is_caught(mutant, Weight::Outcome);
+    /// The same with another scenario.
+    fn with(mut self, change: impl FnOnce(&mut Scenario)) -> Self {
+        change(&mut self.scenario);
+        self
     }
 }
 
-#[test]
-fn an_idle_spawn_is_caught() {
-    is_caught(Mutant::IdleSpawn, Weight::Protocol);
-}
-
-/// Too rare for chance: a copy of the put that created the lock comes when the lock was deleted, and its creator wakes
-/// up. The pairs of late copies and sleep find it.
-#[test]
-fn a_revived_lease_is_caught() {
-    let calls = run(&Scenario::scripted(3, &[])).calls;
-    let mut caught: Vec<String> = Vec::new();
-    for first in 0..calls {
-        for second in first + 1..calls {
-            let story = run(&Scenario {
-                mutant: Some(Mutant::LeaseRevived),
-                ..Scenario::scripted(3, &[(first, Blow::Twice), (second, Blow::Frozen)])
+/// How each broken engine is caught. Every one of them has to be here.
+fn hunt(mutant: Mutant) -> Hunt {
+    match mutant {
+        Mutant::NoClaim => Hunt::hurts(Setting::Plain, 3, &[Fault::DiesAfter]),
+        Mutant::InDoubtByBatch => Hunt::hurts(Setting::Plain, 3, &[Fault::DiesAfter]),
+        Mutant::UnknownSentAgain => Hunt::hurts(Setting::Plain, 3, &[Fault::AnswerLost]),
+        // The row that lags keeps the next holder at work until this one wakes up.
+        Mutant::NoEpochCheck => Hunt::hurts(Setting::Plain, 30, &[Fault::Frozen])
+            .with(|scenario| scenario.jobs[0].hot = Some((29, 220 * SECOND))),
+        Mutant::CursorEarly => Hunt::hurts(Setting::Plain, 30, &[Fault::Refused]),
+        Mutant::ReceiptEarly => Hunt::hurts(Setting::Plain, 3, &[Fault::Throttled]),
+        Mutant::NoGate => Hunt::hurts(Setting::Plain, 3, &[Fault::DiesBefore]),
+        Mutant::LiveLeaseTaken => Hunt::hurts(Setting::Twice, 3, &[Fault::Paused]),
+        Mutant::LeaseIgnored => Hunt::hurts(Setting::Plain, 3, &[Fault::Frozen]),
+        Mutant::DeletedEarly => Hunt::hurts(Setting::Plain, 3, &[Fault::DiesBefore]),
+        Mutant::ClaimForgotten => Hunt::hurts(Setting::Plain, 30, &[Fault::Refused]),
+        // No row moves while the first one lags, and the time of an invocation is short.
+        Mutant::IdleSpawn => Hunt::hurts(Setting::Hot, 3, &[])
+            .with(|scenario| {
+                scenario.rates.until = 100 * SECOND;
+                scenario.rates.lifetime = (30 * SECOND, 30 * SECOND);
+            })
+            .breaks_protocol(),
+        // A copy of the put that created the lock comes when the lock was deleted, and its creator wakes up.
+        Mutant::LeaseRevived => Hunt::hurts(Setting::Plain, 3, &[Fault::Twice, Fault::Frozen]),
+        Mutant::TakenForOurs => Hunt::hurts(Setting::Taken, 3, &[]),
+        Mutant::UnknownAtOnce => Hunt::hurts(Setting::Plain, 2_000, &[]).with(|scenario| {
+            scenario.rates.until = 20 * SECOND;
+            scenario.rates.outage = Some(Outage {
+                from: SECOND / 10,
+                until: 20 * SECOND,
             });
-            if outcomes(&story) > 0 {
-                caught.push(format!("{first} Twice, {second} Frozen"));
-            }
-        }
+        }),
+        Mutant::ClaimUnbounded => Hunt::hurts(Setting::Hot, 30, &[]).breaks_protocol(),
+        Mutant::SweepStops => Hunt::hurts(Setting::Foreign, 3, &[Fault::DiesBefore]),
+        Mutant::RefusedInDoubtFails => Hunt::hurts(Setting::Invalid, 3, &[]),
+        Mutant::IdsWithoutQueue => Hunt::hurts(Setting::TwoDeployments, 3, &[]),
     }
-    println!("LeaseRevived: caught by {caught:?}");
-    assert!(!caught.is_empty());
 }
 
-fn outcomes(story: &Story) -> usize {
-    let hurts = |violation: &&Violation| violation.weight == Weight::Outcome;
-    story.violations.iter().filter(hurts).count()
+fn with_script(scenario: &Scenario, mutant: Option<Mutant>, script: &[(u64, Fault)]) -> Vec<Violation> {
+    run(&Scenario {
+        mutant,
+        script: script.iter().copied().collect(),
+        ..scenario.clone()
+    })
+    .violations
+}
+
+/// The calls at which the faults strike, each behind the one before, as far as the calm run has calls.
+fn scripts(calls: u64, faults: &[Fault]) -> Vec<Vec<(u64, Fault)>> {
+    let mut scripts = vec![Vec::new()];
+    for fault in faults {
+        let longer = |script: &Vec<(u64, Fault)>| {
+            let from = script.last().map_or(0, |(call, _)| call + 1);
+            let script = script.clone();
+            (from..calls).map(move |call| [script.as_slice(), &[(call, *fault)]].concat())
+        };
+        scripts = scripts.iter().flat_map(longer).collect();
+    }
+    scripts
+}
+
+/// Each broken engine is caught by a script, which the right one survives.
+#[test]
+fn every_broken_engine_is_caught_by_a_script() {
+    for mutant in Mutant::ALL {
+        let Hunt {
+            scenario,
+            faults,
+            weight,
+        } = hunt(mutant);
+        let calls = run(&scenario).calls;
+        let caught = |script: &Vec<(u64, Fault)>| {
+            let violations = with_script(&scenario, Some(mutant), script);
+            violations
+                .into_iter()
+                .find(|violation| violation.weight == weight)
+        };
+        let found = scripts(calls, faults)
+            .into_iter()
+            .find_map(|script| Some((caught(&script)?, script)));
+        let Some((violation, script)) = found else {
+            panic!(
+                "{mutant:?} was not caught by {faults:?} at any of {calls} calls: the simulation is blind"
+            );
+        };
+        println!("{mutant:?}, {script:?}: {}", violation.what);
+        assert_eq!(
+            with_script(&scenario, None, &script),
+            [],
+            "the right engine, {script:?}"
+        );
+    }
+}
+
+/// What the tests of the other builds look for is there to be found in this one: the text of the engine, which is not in
+/// here as well, since it is written backwards.
+#[test]
+fn this_build_says_that_it_is_broken() {
+    const BACKWARDS: &[u8] = b"esoprup no nekorb si llimboj siht";
+    let binary = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let says_so = |text: &[u8]| text.iter().rev().eq(BACKWARDS);
+    assert!(binary.windows(BACKWARDS.len()).any(says_so));
 }
 
 /// For people: how many of so many seeds catch each mutant.
@@ -116,12 +162,10 @@ fn census_of_mutants() {
     for mutant in Mutant::ALL {
         let (mut any, mut hurt) = (0, 0);
         for seed in 0..1000 {
-            let story = run(&Scenario {
-                mutant: Some(mutant),
-                ..Scenario::random(seed)
-            });
-            any += u64::from(!story.violations.is_empty());
-            hurt += u64::from(outcomes(&story) > 0);
+            let violations = with_script(&Scenario::random(seed), Some(mutant), &[]);
+            any += u64::from(!violations.is_empty());
+            let hurts = |violation: &Violation| violation.weight == Weight::Outcome;
+            hurt += u64::from(violations.iter().any(hurts));
         }
         println!("{mutant:?}: caught by {any} of 1000 seeds, by {hurt} through what the user sees");
     }

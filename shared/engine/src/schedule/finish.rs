@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jobmill_core::queue::lock::{Counters, StopReason, Stopped};
 use jobmill_core::queue::names::Keys;
 use jobmill_core::queue::receipt::Receipt;
-use jobmill_core::task::identity::TaskIds;
+use jobmill_core::task::identity::{IdScheme, TaskIds};
 use jobmill_core::{Error, ErrorKind};
 
 use super::{Context, Engine, Resume, already_completed, unknown_file};
@@ -59,13 +59,12 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
             None => Lines::at(begun_at),
         };
         let config = self.config;
+        let scheme = match mutants::is(Mutant::IdsWithoutQueue) {
+            true => IdScheme::Uuid,
+            false => lease.lock.ids,
+        };
         let settings = Settings {
-            ids: TaskIds::of(
-                lease.lock.ids,
-                &config.queue_bucket,
-                &config.s3_prefix,
-                &lease.lock.run,
-            ),
+            ids: TaskIds::of(scheme, &config.queue_bucket, &config.s3_prefix, &lease.lock.run),
             range,
             fields: config.tables.fields.clone(),
             in_doubt_until,

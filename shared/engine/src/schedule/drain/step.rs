@@ -679,6 +679,13 @@ fn outcomes(unit: &Unit, answer: Answer) -> Result<Vec<Created>, PortError> {
         Answer::Batch(Ok(_)) => all(Created::Unknown),
         Answer::InDoubt(Ok(InDoubt::Created)) => all(Created::Now),
         Answer::InDoubt(Ok(InDoubt::AlreadyThere)) => all(Created::AlreadyThere),
+        Answer::InDoubt(Ok(InDoubt::Refused(message))) if mutants::is(Mutant::RefusedInDoubtFails) => {
+            Err(PortError::Refused {
+                operation: "dynamodb:TransactWriteItems",
+                code: "ValidationError".to_owned(),
+                message,
+            })
+        }
         Answer::InDoubt(Ok(InDoubt::Refused(why))) => all(Created::Refused(why)),
         Answer::Batch(Err(error)) | Answer::InDoubt(Err(error)) => match error {
             PortError::Throttled { .. } => all(Created::Throttled),
