@@ -325,6 +325,27 @@ fn no_use_case_of_the_engine_uses_another_and_nothing_below_uses_one() {
 }
 
 #[test]
+fn no_service_of_the_local_cloud_uses_another_and_nothing_below_uses_one() {
+    let local = graph("shared/local");
+    let services = BTreeSet::from(["s3", "dynamo", "lambda"]);
+    let above = BTreeSet::from(["front", "counting", "bin"]);
+    let below: Vec<&str> = top(&local)
+        .into_iter()
+        .filter(|room| !services.contains(room) && !above.contains(room))
+        .collect();
+    assert!(below.contains(&"http") && below.contains(&"faults"));
+    for room in below.iter().chain(&services) {
+        only(&local, room, &below);
+    }
+    let rooms: BTreeMap<String, BTreeSet<String>> = below
+        .iter()
+        .map(|room| ((*room).to_owned(), local[*room].clone()))
+        .collect();
+    let circle = circle(&rooms);
+    assert!(circle.is_none(), "{}", circle.unwrap().join(" -> "));
+}
+
+#[test]
 fn the_look_at_imports_sees_them() {
     let all: BTreeMap<String, String> = ["", "a", "a::b", "a::b::c", "d", "e"]
         .map(|path| (path.to_owned(), String::new()))
