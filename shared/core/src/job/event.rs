@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, excerpt, shorten};
-use crate::job::fields::Job;
+use crate::job::fields::{EDITORS_KEY, Job, is_for_editors};
 use crate::job::period::AsOf;
 use crate::json;
 use crate::queue::lock::MAX_HOP;
@@ -175,6 +175,7 @@ fn read_envelope(mut event: Map<String, Value>, at: Option<Step<'static>>) -> Re
             }
             "lambda_name" if request.job.get("lambda_name") == Some(&value) => {}
             "run_id" | "as_of" | "strict" if value.is_null() => {}
+            EDITORS_KEY if is_for_editors(&value) => {}
             "run_id" => request.run_id = Some(read_run_id("run_id", &value)?),
             "as_of" => request.as_of = Some(read_moment("as_of", &value)?),
             "strict" => match value {
