@@ -63,7 +63,7 @@ impl JobArguments {
             None => self.find_config().ok_or_else(|| no_config(event.as_ref().ok()))?,
         };
         let config_text = read_text("the configuration", &config_path)?;
-        let config = Config::parse(&config_text).map_err(|problems| Config::error(&problems))?;
+        let config = Config::parse(&config_text).map_err(Error::from)?;
         let request = match event::read(event?)? {
             Request::Job(request) => request,
             Request::Continue(continuation) => {

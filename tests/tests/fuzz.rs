@@ -64,12 +64,12 @@ fn sentence(error: &Error) {
 fn config_of(text: &str) -> Option<Config> {
     match Config::parse(text) {
         Ok(config) => Some(config),
-        Err(problems) => {
-            assert!(!problems.is_empty());
-            problems
-                .iter()
-                .for_each(|problem| assert!(!problem.trim().is_empty()));
-            sentence(&Config::error(&problems));
+        Err(refused) => {
+            assert!(!refused.problems.is_empty());
+            for problem in &refused.problems {
+                assert!(!problem.sentence.trim().is_empty() && problem.path.starts_with('$'));
+            }
+            sentence(&Error::from(refused));
             None
         }
     }

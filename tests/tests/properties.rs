@@ -703,9 +703,9 @@ proptest! {
                     "lambda_name": "worker", "isolate_stores": true, "period": "last_week",
                     "sections": {"a": {"stores": [1, 2]}},
                 })),
-                Err(problems) => {
-                    prop_assert!(!problems.is_empty());
-                    prop_assert_eq!(Config::error(&problems).kind, ErrorKind::InvalidConfig);
+                Err(refused) => {
+                    prop_assert!(!refused.problems.is_empty());
+                    prop_assert_eq!(Error::from(refused).kind, ErrorKind::InvalidConfig);
                 }
             }
         }

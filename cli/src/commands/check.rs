@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use jobmill_core::config::{Config, TaskWrites};
+use jobmill_core::config::{Config, RefusedConfig, TaskWrites};
 use jobmill_core::job::schema::Schema;
 use serde_json::{Value, json};
 
@@ -53,16 +53,23 @@ pub(crate) fn execute(arguments: &CheckArguments) -> Result<(), Failure> {
             Ok(write_text(&name_of(&arguments.config), &config, &mut out)?)
         }
         (Ok(config), Format::Json) => Ok(writeln!(out, "{:#}", to_json(&config))?),
-        (Err(problems), Format::Text) => Err(Failure::configuration(problems)),
-        (Err(problems), Format::Json) => {
+        (Err(refused), Format::Text) => {
+            warn(&refused.warnings)?;
+            Err(Failure::configuration(sentences(&refused)))
+        }
+        (Err(refused), Format::Json) => {
             writeln!(
                 out,
                 "{:#}",
-                json!({"valid": false, "problems": problems, "warnings": []})
+                json!({"valid": false, "problems": sentences(&refused), "warnings": refused.warnings})
             )?;
             Err(Failure::configuration(Vec::new()))
         }
     }
+}
+
+fn sentences(refused: &RefusedConfig) -> Vec<String> {
+    refused.problems.iter().map(ToString::to_string).collect()
 }
 
 fn write_text(name: &str, config: &Config, out: &mut impl Write) -> io::Result<()> {

@@ -34,11 +34,14 @@ impl ConfigCell {
 
     async fn load(&self, clients: &Clients) -> Result<Config, Failure> {
         let text = self.text(clients).await?;
-        let config = Config::parse(&text).map_err(|problems| {
-            for problem in &problems {
-                tracing::error!("{problem}");
+        let config = Config::parse(&text).map_err(|refused| {
+            for problem in &refused.problems {
+                tracing::error!(path = problem.path, "{problem}");
             }
-            Failure::from(Config::error(&problems))
+            for warning in &refused.warnings {
+                tracing::warn!(r#type = warning.kind.name(), path = warning.path, "{warning}");
+            }
+            Failure::from(Error::from(refused))
         })?;
         for warning in &config.warnings {
             tracing::warn!(r#type = warning.kind.name(), path = warning.path, "{warning}");

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, excerpt, shorten};
-use crate::job::fields::Job;
+use crate::job::fields::{EDITORS_KEY, Job, is_for_editors};
 use crate::job::period::AsOf;
 use crate::json;
+use crate::queue::lock::MAX_HOP;
 use crate::queue::names::LOCK_PREFIX;
 use crate::suggest::suggestion;
 use crate::warning::{Document, Step, WarningKind, Warnings, json_path};
@@ -174,6 +175,7 @@ fn read_envelope(mut event: Map<String, Value>, at: Option<Step<'static>>) -> Re
             }
             "lambda_name" if request.job.get("lambda_name") == Some(&value) => {}
             "run_id" | "as_of" | "strict" if value.is_null() => {}
+            EDITORS_KEY if is_for_editors(&value) => {}
             "run_id" => request.run_id = Some(read_run_id("run_id", &value)?),
             "as_of" => request.as_of = Some(read_moment("as_of", &value)?),
             "strict" => match value {
@@ -290,9 +292,10 @@ fn read_continuation(event: &Map<String, Value>) -> Result<Continuation, Error> 
         Some(value) => value
             .as_u64()
             .and_then(|hop| u32::try_from(hop).ok())
+            .filter(|hop| *hop <= MAX_HOP)
             .ok_or_else(|| {
                 Error::event(format!(
-                    "`hop` is {}: write a whole number, or leave it out",
+                    "`hop` is {}: write a whole number of at most {MAX_HOP}, or leave it out",
                     excerpt(value)
                 ))
             })?,
@@ -351,6 +354,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_hop_that_no_lock_may_have_is_refused() {
+        let hop = |hop: u64| read(json!({ "file_name": "q.txt", "hop": hop }));
+        assert!(matches!(
+            hop(1_000_000),
+            Ok(Request::Continue(Continuation { hop: 1_000_000, .. }))
+        ));
+        let sentence = hop(1_000_001).unwrap_err().sentence;
+        assert!(sentence.starts_with("`hop` is 1000001: write a whole number of at most 1000000"));
+    }
 
     #[test]
     fn events_of_other_services_are_named() {

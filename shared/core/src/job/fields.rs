@@ -39,6 +39,27 @@ pub(crate) fn take_labourer(job: &mut Job) -> Result<String, Error> {
     }
 }
 
+/// The key by which a JSON file names its JSON Schema.
+pub(crate) const EDITORS_KEY: &str = "$schema";
+
+/// Whether a `$schema` is there for editors: it names a JSON Schema of jobs or of events.
+pub(crate) fn is_for_editors(value: &Value) -> bool {
+    let names = ["job.schema.json", "event.schema.json"];
+    value
+        .as_str()
+        .is_some_and(|text| names.iter().any(|name| text.ends_with(name)))
+}
+
+/// Takes the `$schema` out that is there for editors; another one is payload.
+pub(crate) fn take_editors_key(job: &mut Job) {
+    if job.get(EDITORS_KEY).is_some_and(is_for_editors) {
+        job.shift_remove(EDITORS_KEY);
+    }
+}
+
+/// Takes what [`function_name`] takes.
+pub(crate) const FUNCTION_NAME_PATTERN: &str = "^((arn:[A-Za-z0-9-]+:lambda:[A-Za-z0-9-]*:[A-Za-z0-9-]*|[0-9]+):function:)?[A-Za-z0-9_=,.@-]+(:[A-Za-z0-9$_-]*)?$";
+
 /// The name within the name, partial ARN or ARN of a Lambda function.
 pub fn function_name(text: &str) -> Option<&str> {
     let mut parts: Vec<&str> = text.split(':').collect();

@@ -4,6 +4,7 @@ pub mod chunk;
 pub mod estimate;
 pub mod event;
 pub mod fields;
+pub mod json_schema;
 pub mod period;
 pub mod plan;
 mod review;

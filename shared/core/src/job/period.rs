@@ -10,6 +10,10 @@ use crate::suggest::nearest;
 /// The forms of `period`, for sentences.
 pub const FORMS: &str = "last_N_days, previous_N_days, N_days_back, yesterday, today, last_week (N is a whole number, as in last_7_days)";
 
+/// Takes each text that [`expand`] takes.
+pub(crate) const PATTERN: &str =
+    "^(today|yesterday|last_week|(last|previous)_0*[1-9][0-9]*_days|[0-9]+_days_back)$";
+
 /// The moment from which "yesterday" is counted: the same in every attempt of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {

@@ -12,7 +12,7 @@ use crate::job::chunk::compile::Order;
 use crate::job::chunk::inspect::inspect;
 use crate::job::chunk::{Chunks, Dates};
 use crate::job::event::JobRequest;
-use crate::job::fields::{read_switch, take_labourer};
+use crate::job::fields::{read_switch, take_editors_key, take_labourer};
 use crate::job::period::{self, AsOf, iso};
 use crate::job::review::{Planned, review};
 use crate::job::schema::Schema;
@@ -94,6 +94,7 @@ impl Plan {
             ..
         } = request;
         let as_of = as_of.or(of_request);
+        take_editors_key(&mut job);
         let labourer_id = take_labourer(&mut job)?;
         let schema = config.schema(job.get("job_schema_name"))?;
         config.check_labourer(&labourer_id)?;

@@ -20,8 +20,8 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 /// No count of a run comes near it: what is read from outside can be added to without overflow.
 const MAX_NUMBER: u64 = 1 << 53;
 
-/// No chain is that long.
-const MAX_HOP: u32 = 1_000_000;
+/// No chain is that long: a lock with more hops is none of ours, and an event can't ask for one.
+pub(crate) const MAX_HOP: u32 = 1_000_000;
 
 /// The only version of the document there is.
 const VERSION: u32 = 1;
