@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
-use jobmill_core::queue::lock::Lock;
+use jobmill_core::queue::lock::{Counters, Lock};
 use jobmill_core::queue::names::LOCK_PREFIX;
 use jobmill_core::queue::receipt::Receipt;
 use jobmill_core::task::greenfield::Greenfield;
@@ -293,13 +293,17 @@ impl Audit<'_> {
                     ..
                 },
             ] => match Receipt::parse(run_id, body) {
-                Ok(receipt) if receipt.run == *run_id && receipt.rows == run.count => {
+                Ok(receipt)
+                    if receipt.run == *run_id
+                        && receipt.rows == run.count
+                        && adds_up(receipt.counters, run.count) =>
+                {
                     if all.is_none_or(|all| all > *stamp) {
                         self.protocol(format!("{run_id}: the receipt stood before its last task"));
                     }
                     let passed_over = run.wrong.len() as u64;
                     let counted = receipt.counters.skipped;
-                    if counted < passed_over || (pending::SKIPPED_ONCE && counted > passed_over) {
+                    if counted != passed_over {
                         let what = format!(
                             "{run_id}: {counted} rows were passed over by the receipt, and {passed_over} are no tasks"
                         );
@@ -394,6 +398,11 @@ impl Audit<'_> {
                     continue;
                 }
             };
+            if !adds_up(lock.counters, lock.cursor.row) {
+                self.protocol(format!(
+                    "{run_id}: the counters of {lock:?} do not add up to its cursor"
+                ));
+            }
             if let Some(last) = versions.last().and_then(|version| version.lock.as_ref()) {
                 let forward = lock.epoch >= last.epoch
                     && lock.rev > last.rev
@@ -638,4 +647,9 @@ impl Audit<'_> {
             ));
         }
     }
+}
+
+/// Whether each of so many rows was counted once, whoever created its task.
+fn adds_up(counters: Counters, rows: u64) -> bool {
+    counters.created + counters.already_there + counters.skipped == rows
 }

@@ -306,8 +306,6 @@ impl Setting {
 pub mod pending {
     /// A run stops at a line that is no row, and goes on there when it is mended or shall be passed over.
     pub const DAMAGED_LINES: bool = false;
-    /// A row that is passed over is counted once, also by two holders.
-    pub const SKIPPED_ONCE: bool = false;
     /// Whoever learns too late that its own release stands does not take it for somebody else's.
     pub const OWN_RELEASE: bool = false;
 }

@@ -148,10 +148,31 @@ pub(crate) struct Effect {
     pub(crate) throttled: bool,
 }
 
-/// A batch that is not yet wholly confirmed.
+/// A batch that the cursor has not passed: some of its rows, or of rows before it, are not confirmed.
 struct Open {
     byte: u64,
-    unconfirmed: usize,
+    unconfirmed: u64,
+    counted: Counted,
+}
+
+/// What became of confirmed rows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    created: u64,
+    already_there: u64,
+    skipped: u64,
+}
+
+impl Counted {
+    const fn rows(self) -> u64 {
+        self.created + self.already_there + self.skipped
+    }
+
+    fn add(&mut self, other: Self) {
+        self.created += other.created;
+        self.already_there += other.already_there;
+        self.skipped += other.skipped;
+    }
 }
 
 /// What came of asking for the next unit.
@@ -223,10 +244,7 @@ impl Drain {
 
     /// All rows before it are tasks.
     pub(crate) fn cursor(&self) -> Cursor {
-        let unsent = self
-            .partial
-            .as_ref()
-            .map_or_else(|| self.lines.cursor(), |(cursor, ..)| *cursor);
+        let unsent = self.unsent();
         match self.open.first_key_value() {
             Some(_) if mutants::is(Mutant::CursorEarly) => unsent,
             Some((row, open)) => Cursor {
@@ -243,14 +261,28 @@ impl Drain {
         self.next_row().max(self.settings.in_doubt_until)
     }
 
-    /// What was done so far, by all holders.
+    /// What all holders have done for the rows before the cursor: whoever goes on there counts the others again.
     pub(crate) fn counters(&self) -> Counters {
-        self.counters
+        let mut ahead = Counted::default();
+        self.open.values().for_each(|open| ahead.add(open.counted));
+        Counters {
+            created: self.counters.created.saturating_sub(ahead.created),
+            already_there: self.counters.already_there.saturating_sub(ahead.already_there),
+            skipped: self.counters.skipped.saturating_sub(ahead.skipped),
+            ..self.counters
+        }
     }
 
     /// How many rows the run has.
     pub(crate) fn total(&self) -> u64 {
         self.total
+    }
+
+    /// The first row that is in no request yet.
+    fn unsent(&self) -> Cursor {
+        self.partial
+            .as_ref()
+            .map_or_else(|| self.lines.cursor(), |(cursor, ..)| *cursor)
     }
 
     /// The first row that was not yet begun.
@@ -381,7 +413,7 @@ impl Drain {
                     // The cursor passes it when all rows before it are tasks.
                     Err(error) if self.settings.skip_line == Some(next.row + 1) => {
                         tracing::warn!(line = next.row + 1, %error, "passed over, as was asked for");
-                        self.counters.skipped += 1;
+                        self.pass_over(next);
                     }
                     Err(error) => self.damage(next.row, StopReason::Row, &error.to_string()),
                 },
@@ -428,7 +460,8 @@ impl Drain {
             cursor.row,
             Open {
                 byte: cursor.byte,
-                unconfirmed: unit.tasks.len(),
+                unconfirmed: unit.tasks.len() as u64,
+                counted: Counted::default(),
             },
         );
         Ready::Unit(unit)
@@ -479,7 +512,7 @@ impl Drain {
         actions.push(Action::Checkpoint {
             cursor,
             claimed,
-            counters: self.counters,
+            counters: self.counters(),
         });
     }
 
@@ -541,15 +574,14 @@ impl Drain {
                 | Answer::InDoubt(Err(PortError::Throttled { .. }))
         );
         let mut back = Vec::new();
-        let (mut taken, mut pushed_back, mut unknown) = (0_u64, 0_u64, false);
+        let (mut counted, mut pushed_back, mut unknown) = (Counted::default(), 0_u64, false);
         let batch = unit.batch;
         match outcomes(&unit, answer) {
             Ok(outcomes) => {
                 for ((row, task), outcome) in unit.rows.into_iter().zip(unit.tasks).zip(outcomes) {
                     match outcome {
                         Created::Now => {
-                            taken += 1;
-                            self.counters.created += 1;
+                            counted.created += 1;
                             if self.settings.meta {
                                 self.meta.add(&task);
                             }
@@ -565,8 +597,7 @@ impl Drain {
                             self.damage(row, StopReason::TaskIdTaken, &why);
                         }
                         Created::AlreadyThere => {
-                            taken += 1;
-                            self.counters.already_there += 1;
+                            counted.already_there += 1;
                         }
                         Created::Throttled => {
                             pushed_back += 1;
@@ -579,8 +610,7 @@ impl Drain {
                         }
                         Created::Refused(why) if self.settings.skip_line == Some(row + 1) => {
                             tracing::warn!(line = row + 1, why, "passed over, as was asked for");
-                            taken += 1;
-                            self.counters.skipped += 1;
+                            counted.skipped += 1;
                         }
                         Created::Refused(why) => {
                             let why = format!("its task was refused: {why}");
@@ -595,14 +625,19 @@ impl Drain {
                 source,
             }),
         }
-        self.confirm(batch, taken);
+        self.confirm(batch, counted);
         // Units of the request, by the share of its tasks.
         let share = |tasks: u64| (units * tasks).div_ceil(count);
         if unknown && !mutants::is(Mutant::UnknownAtOnce) {
             self.pacer.unanswered(now, sent.at, jitter);
         }
-        self.pacer
-            .answered(now, sent.at, sent.in_flight, share(taken), share(pushed_back));
+        self.pacer.answered(
+            now,
+            sent.at,
+            sent.in_flight,
+            share(counted.rows()),
+            share(pushed_back),
+        );
         self.send_again(batch, back, now + self.pacer.backoff(jitter));
         Effect {
             created: self.counters.created - before.created,
@@ -636,14 +671,42 @@ impl Drain {
         }
     }
 
-    fn confirm(&mut self, batch: u64, count: u64) {
+    fn confirm(&mut self, batch: u64, counted: Counted) {
         if let Some(open) = self.open.get_mut(&batch) {
-            open.unconfirmed = open
-                .unconfirmed
-                .saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
-            if open.unconfirmed == 0 {
-                self.open.remove(&batch);
-            }
+            open.unconfirmed = open.unconfirmed.saturating_sub(counted.rows());
+            open.counted.add(counted);
+        }
+        self.count(counted);
+    }
+
+    /// A row that never becomes a task.
+    fn pass_over(&mut self, at: Cursor) {
+        let counted = Counted {
+            skipped: 1,
+            ..Counted::default()
+        };
+        self.open.insert(
+            at.row,
+            Open {
+                byte: at.byte,
+                unconfirmed: 0,
+                counted,
+            },
+        );
+        self.count(counted);
+    }
+
+    /// Counts confirmed rows. The cursor passes batches that are wholly confirmed, up to the first that is not.
+    fn count(&mut self, counted: Counted) {
+        self.counters.created += counted.created;
+        self.counters.already_there += counted.already_there;
+        self.counters.skipped += counted.skipped;
+        let unsent = self.unsent().row;
+        while let Some(first) = self.open.first_entry()
+            && first.get().unconfirmed == 0
+            && *first.key() < unsent
+        {
+            first.remove();
         }
     }
 

@@ -85,7 +85,16 @@ impl Game {
                     self.requests += 1;
                     self.sent.push((unit, sent));
                 }
-                Action::Checkpoint { claimed, cursor, .. } => {
+                Action::Checkpoint {
+                    claimed,
+                    cursor,
+                    counters,
+                } => {
+                    assert_eq!(
+                        rows(counters),
+                        cursor.row,
+                        "each row before the cursor is counted once"
+                    );
                     self.held_since = self.now;
                     self.claimed = self.claimed.max(claimed);
                     assert!(self.claimed - cursor.row <= Limits::default().last_window);
@@ -213,6 +222,40 @@ fn the_claim_stays_near_a_row_that_lags_behind() {
     );
     // As soon as it is answered, all goes on.
     game.play(Duration::from_secs(800), created);
+    assert!(matches!(game.end, Some(End::All)), "{:?}", game.end);
+}
+
+/// How many rows were counted.
+fn rows(counters: Counters) -> u64 {
+    counters.created + counters.already_there + counters.skipped
+}
+
+#[test]
+fn what_is_counted_are_the_rows_before_the_cursor() {
+    let small = Limits {
+        batch: 2,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        skip_line: Some(4),
+        limits: small,
+        ..settings()
+    };
+    let mut game = Game::new(settings, 10, 0);
+    let text = String::from_utf8(file(10, 0).to_vec()).unwrap();
+    let damaged = text.replacen("{\"row\":3,", "{row:3,", 1);
+    game.drain.lines = Lines::of(Bytes::from(damaged), Cursor::default());
+    let counted = |game: &Game| (game.drain.cursor().row, rows(game.drain.counters()));
+    let first = |unit: &Unit| unit.rows.contains(&0);
+    while game.sent.iter().any(|(unit, _)| !first(unit)) || game.requests < 5 {
+        game.step();
+        game.answer(first, created);
+    }
+    assert_eq!(counted(&game), (0, 0), "others are confirmed, and lie behind it");
+    game.answer(|_| false, created);
+    assert_eq!(counted(&game), (10, 10));
+    assert_eq!(game.drain.counters().skipped, 1);
+    game.step();
     assert!(matches!(game.end, Some(End::All)), "{:?}", game.end);
 }
 
