@@ -13,6 +13,12 @@ pub trait Clock: Send + Sync {
 
     /// Returns after `duration`.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Whether somebody wants the machine back: then time is short, whatever the clock says. A sleep that was begun
+    /// before may end early.
+    fn should_stop(&self) -> bool {
+        false
+    }
 }
 
 /// Chance.

@@ -80,6 +80,7 @@ where
             at: host.monotonic(),
             wall_ms: host.wall_ms(),
             held_for: held_since.elapsed(host),
+            should_stop: host.should_stop(),
         };
         let step = drain.step(now);
         for action in step.actions {

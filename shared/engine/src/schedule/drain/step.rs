@@ -63,6 +63,8 @@ pub(crate) struct Now {
     pub(crate) wall_ms: i64,
     /// How long the lease has been held since it was last granted.
     pub(crate) held_for: Duration,
+    /// Somebody wants the machine back: time is short.
+    pub(crate) should_stop: bool,
 }
 
 /// Tasks that go out in one request.
@@ -298,7 +300,8 @@ impl Drain {
     /// What to do at this moment, and how long to wait then.
     pub(crate) fn step(&mut self, now: Now) -> Step {
         let mut actions = Vec::new();
-        if now.at >= self.settings.stop_at && !self.all_confirmed() {
+        let time_is_short = now.at >= self.settings.stop_at || now.should_stop;
+        if time_is_short && !self.all_confirmed() {
             self.end.get_or_insert(End::TimeShort);
         }
         let mut wake = self.settings.stop_at;

@@ -14,6 +14,7 @@ struct Game {
     held_since: Duration,
     sent: Vec<(Unit, Sent)>,
     claimed: u64,
+    should_stop: bool,
     requests: u64,
     end: Option<End>,
 }
@@ -65,6 +66,7 @@ impl Game {
             now: Duration::ZERO,
             held_since: Duration::ZERO,
             sent: Vec::new(),
+            should_stop: false,
             requests: 0,
             end: None,
         }
@@ -76,6 +78,7 @@ impl Game {
             at: self.now,
             wall_ms: 1_709_701_600_000,
             held_for: self.now - self.held_since,
+            should_stop: self.should_stop,
         };
         let step = self.drain.step(now);
         let mut answered = false;
@@ -257,6 +260,23 @@ fn what_is_counted_are_the_rows_before_the_cursor() {
     assert_eq!(game.drain.counters().skipped, 1);
     game.step();
     assert!(matches!(game.end, Some(End::All)), "{:?}", game.end);
+}
+
+#[test]
+fn who_wants_the_machine_back_gets_it_when_what_is_under_way_is_answered() {
+    let mut game = Game::new(settings(), 400_000, 0);
+    game.step();
+    game.answer(|_| false, created);
+    game.step();
+    game.should_stop = true;
+    let under_way = game.sent.len();
+    game.step();
+    assert_eq!(game.sent.len(), under_way, "nothing new goes out");
+    assert!(game.end.is_none() && under_way > 0);
+    game.answer(|_| false, created);
+    game.step();
+    assert!(matches!(game.end, Some(End::TimeShort)), "{:?}", game.end);
+    assert_eq!(game.drain.cursor().row, game.drain.sent());
 }
 
 #[test]
