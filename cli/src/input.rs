@@ -9,14 +9,14 @@ use jobmill_core::config::Config;
 use jobmill_core::job::event::{self, JobRequest, Request};
 use jobmill_core::job::period::AsOf;
 use jobmill_core::json::{self, MAX_TEXT_BYTES};
-use jobmill_core::{Error, ErrorKind};
+use jobmill_core::{Error, ErrorKind, WarningKind};
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::suggestion;
+use crate::starter_config;
 
 /// The configuration that is looked for where none is named.
-const CONFIG_NAME: &str = "jobmill.json";
+pub(crate) const CONFIG_NAME: &str = "jobmill.json";
 
 /// A job, its configuration and its date: what `plan` and `run` have in common.
 #[derive(Debug, Args)]
@@ -32,15 +32,19 @@ pub(crate) struct JobArguments {
     /// "Today" of the job: YYYY-MM-DD, or an RFC 3339 time; otherwise what the event says, then now
     #[arg(long, value_name = "DATE", value_parser = parse_as_of)]
     pub(crate) as_of: Option<AsOf>,
+
+    /// Refuse a job or a configuration with a warning
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 fn parse_as_of(text: &str) -> Result<AsOf, &'static str> {
     AsOf::parse(text).ok_or("write a date such as 2024-03-06, or a time such as 2024-03-06T02:00:00Z")
 }
 
-/// What was read for a job.
+/// A job and its configuration, read and in form.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct JobInput {
     /// What the event asks for.
     pub(crate) request: JobRequest,
     pub(crate) config: Config,
@@ -50,7 +54,7 @@ pub(crate) struct Given {
 
 impl JobArguments {
     /// Reads the job and its configuration. Of several errors the configuration's comes first.
-    pub(crate) fn read(&self) -> Result<Given, Failure> {
+    pub(crate) fn read(&self) -> Result<JobInput, Failure> {
         let job_text = read_text("the job", &self.job)?;
         let event = json::parse(&job_text).map_err(|why| {
             Error::new(
@@ -60,12 +64,14 @@ impl JobArguments {
         });
         let config_path = match &self.config {
             Some(path) => path.clone(),
-            None => self.find_config().ok_or_else(|| no_config(event.as_ref().ok()))?,
+            None => find_config(Some(&self.job)).ok_or_else(|| no_config(event.as_ref().ok()))?,
         };
-        let config_text = read_text("the configuration", &config_path)?;
-        let config = Config::parse(&config_text).map_err(Error::from)?;
+        let config = read_config(&config_path)?;
         let request = match event::read(event?)? {
-            Request::Job(request) => request,
+            Request::Job(request) => JobRequest {
+                strict: request.strict || self.strict,
+                ..request
+            },
             Request::Continue(continuation) => {
                 return Err(not_a_job(&format!(
                     "goes on with the queue file {:?}",
@@ -74,20 +80,29 @@ impl JobArguments {
             }
             Request::Sweep => return Err(not_a_job("asks for a sweep")),
         };
-        Ok(Given {
+        Ok(JobInput {
             request,
             config,
             config_path,
         })
     }
+}
 
-    fn find_config(&self) -> Option<PathBuf> {
-        let beside = (!is_standard_stream(&self.job)).then(|| self.job.with_file_name(CONFIG_NAME));
-        beside
-            .into_iter()
-            .chain([PathBuf::from(CONFIG_NAME)])
-            .find(|path| path.exists())
-    }
+/// Reads a configuration, which must be right.
+pub(crate) fn read_config(path: &Path) -> Result<Config, Failure> {
+    let text = read_text("the configuration", path)?;
+    Ok(Config::parse(&text).map_err(Error::from)?)
+}
+
+/// The configuration where none is named: beside the job, then in the current folder.
+pub(crate) fn find_config(job: Option<&Path>) -> Option<PathBuf> {
+    let beside = job
+        .filter(|job| !is_standard_stream(job))
+        .map(|job| job.with_file_name(CONFIG_NAME));
+    beside
+        .into_iter()
+        .chain([PathBuf::from(CONFIG_NAME)])
+        .find(|path| path.exists())
 }
 
 fn not_a_job(what: &str) -> Failure {
@@ -98,11 +113,13 @@ fn not_a_job(what: &str) -> Failure {
     .into()
 }
 
+/// None was named or found: what one could look like.
 fn no_config(event: Option<&Value>) -> Failure {
     let sentence = format!(
-        "there is no {CONFIG_NAME} beside the job or in the current folder: write one, or name another file with --config"
+        "there is no {CONFIG_NAME} beside the job or in the current folder: write one (`jobmill init` does), or name \
+         another file with --config"
     );
-    let (config, job_known) = suggestion::config_for(event);
+    let (config, job_known) = starter_config::for_event(event);
     let about = if job_known {
         "For this job it could be:"
     } else {
@@ -111,10 +128,16 @@ fn no_config(event: Option<&Value>) -> Failure {
     Failure::invalid_with_help("NoConfig", sentence, format!("{about}\n\n{config}"))
 }
 
-/// What a configuration has that means nothing here, in one line: `check` has the list.
-pub(crate) fn config_warning(given: &Given) -> Option<String> {
-    let path = given.config_path.display();
-    match given.config.warnings.len() {
+/// Warnings of a configuration. Those of keys without a meaning here, of which a configuration of sosw has many, are one
+/// line: `check` has the list.
+pub(crate) fn config_warnings(input: &JobInput) -> Vec<String> {
+    let path = input.config_path.display();
+    let (ignored, others): (Vec<_>, Vec<_>) = input
+        .config
+        .warnings
+        .iter()
+        .partition(|warning| warning.kind == WarningKind::IgnoredKey);
+    let summary = match ignored.len() {
         0 => None,
         1 => Some(format!(
             "{path} has a setting that means nothing here: `jobmill check {path}` names it"
@@ -122,7 +145,9 @@ pub(crate) fn config_warning(given: &Given) -> Option<String> {
         count => Some(format!(
             "{path} has {count} settings that mean nothing here: `jobmill check {path}` lists them"
         )),
-    }
+    };
+    let others = others.into_iter().map(|warning| format!("{path}: {warning}"));
+    summary.into_iter().chain(others).collect()
 }
 
 /// `-`: standard input, or standard output.

@@ -6,26 +6,29 @@ mod commands;
 mod failure;
 mod figures;
 mod input;
-mod suggestion;
+mod starter_config;
 mod terminal;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use jobmill_core::job::period::AsOf;
 
-use crate::commands::{Command, check, plan, run};
+use crate::commands::Command;
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  jobmill plan job.json                      what the job would become; nothing is written
-  jobmill plan job.json --format rows        its rows, one JSON object a line
-  jobmill run job.json                       the whole way, in a local cloud in this process
-  jobmill check jobmill.json                 is this configuration right
+  jobmill init                           a configuration and a first job
+  jobmill plan job.json                  what the job would become
+  jobmill plan job.json --format rows    its rows, one JSON object a line
+  jobmill run job.json                   its tasks, in a local cloud
+  jobmill check                          is this configuration right
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input.";
+Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input; 130 and 143
+where SIGINT or SIGTERM ended a run.";
 
 /// Turns one job into many small tasks, and loses none of them.
 #[derive(Debug, Parser)]
@@ -37,19 +40,21 @@ struct Arguments {
 
 /// What only the composition root may ask the machine for.
 #[derive(Debug)]
-struct Surroundings {
+struct Environment {
     /// The moment at which this process began.
     now: AsOf,
     /// A run id that no other run has, for a run that was given none.
     fresh_run_id: String,
+    /// The words behind `jobmill`, as they were given.
+    words: Vec<OsString>,
 }
 
-impl Surroundings {
+impl Environment {
     #[allow(
         clippy::disallowed_methods,
         reason = "the composition root reads the clock and randomness, once"
     )]
-    fn read() -> Result<Self, Failure> {
+    fn read(words: Vec<OsString>) -> Result<Self, Failure> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .ok()
@@ -64,22 +69,28 @@ impl Surroundings {
         Ok(Self {
             now,
             fresh_run_id: uuid::Uuid::new_v4().simple().to_string(),
+            words,
         })
     }
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => return failure::report_usage(&error),
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => return failure::report_usage(&error, asks_for_json(&words)),
     };
-    let done = Surroundings::read().and_then(|surroundings| match arguments.command {
-        Command::Plan(arguments) => plan::execute(&arguments, &surroundings),
-        Command::Run(arguments) => run::execute(arguments, &surroundings),
-        Command::Check(arguments) => check::execute(&arguments),
-    });
-    match done {
+    let as_json = command.wants_json();
+    match Environment::read(words).and_then(|environment| command.execute(&environment)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(as_json),
     }
+}
+
+/// Whether arguments that could not be understood ask for JSON.
+fn asks_for_json(words: &[OsString]) -> bool {
+    words.iter().any(|word| word == "--format=json")
+        || words
+            .windows(2)
+            .any(|pair| matches!(pair, [name, value] if name == "--format" && value == "json"))
 }

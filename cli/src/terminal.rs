@@ -3,7 +3,7 @@
 //! Styles are dropped by `anstream` where the output is no terminal or `NO_COLOR` is set.
 
 use std::borrow::Cow;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
@@ -31,17 +31,19 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().flat_map(escape).collect())
 }
 
-/// Warnings go to standard error, so that they disturb no output.
-pub(crate) fn warn(warnings: impl IntoIterator<Item = impl ToString>) -> io::Result<()> {
+/// Several lines, such as services write them, as one: each break and the blanks around it become one blank.
+pub(crate) fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// Warnings go to standard error, so that they disturb no output. Where nobody reads it, nothing is lost.
+pub(crate) fn warn(warnings: impl IntoIterator<Item = impl ToString>) {
     let mut out = anstream::stderr().lock();
     for warning in warnings {
-        writeln!(
-            out,
-            "{WARNING}warning{WARNING:#}: {}",
-            printable(&warning.to_string())
-        )?;
+        let warning = warning.to_string();
+        writeln!(out, "{WARNING}warning{WARNING:#}: {}", printable(&warning)).ok();
     }
-    Ok(())
 }
 
 /// The first characters of a text, with `…` where it was cut.
@@ -60,6 +62,15 @@ mod tests {
     fn control_characters_are_shown_not_obeyed() {
         assert_eq!(printable("plain ünïcode"), "plain ünïcode");
         assert_eq!(printable("a\u{1b}[31mb\nc\u{9b}d"), "a\\u{1b}[31mb\\nc\\u{9b}d");
+    }
+
+    #[test]
+    fn lines_of_a_service_become_one() {
+        assert_eq!(
+            one_line("no credentials. Attempted:\n  Environment: no\r\n\n  Profile: no\n"),
+            "no credentials. Attempted: Environment: no Profile: no"
+        );
+        assert_eq!(one_line("as it is"), "as it is");
     }
 
     #[test]

@@ -4,34 +4,43 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use jobmill_core::config::{Config, RefusedConfig, TaskWrites};
+use jobmill_core::config::{Config, TaskWrites};
 use jobmill_core::job::schema::Schema;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::input::{name_of, read_text};
+use crate::input::{CONFIG_NAME, find_config, name_of, read_text};
 use crate::terminal::{FAINT, STRONG, printable, warn};
 
 const EXAMPLES: &str = "\
 Examples:
-  jobmill check jobmill.json
-  jobmill check jobmill.json --format json | jq .problems
+  jobmill check
+  jobmill check staging.json
+  jobmill check --format json | jq .problems
   aws s3 cp s3://my-bucket/jobmill.json - | jobmill check -
 
-Each problem stands on standard error as error[InvalidConfig]: ..., each setting that means nothing here as
-warning: .... Exit codes: 0 the configuration is right, 2 it is not.";
+Each problem stands on standard error as error[InvalidConfig]: ..., each
+setting that means nothing here as warning: ....
+
+Exit codes: 0 the configuration is right, 2 it is not.";
 
 /// Arguments of `jobmill check`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CheckArguments {
-    /// The configuration, or - for standard input
+    /// The configuration, or - for standard input; otherwise jobmill.json in the current folder
     #[arg(value_name = "CONFIG")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 
     /// How to show what was found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+}
+
+impl CheckArguments {
+    pub(crate) fn wants_json(&self) -> bool {
+        self.format == Format::Json
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,32 +53,42 @@ enum Format {
 
 /// Checks a configuration.
 pub(crate) fn execute(arguments: &CheckArguments) -> Result<(), Failure> {
-    let text = read_text("the configuration", &arguments.config)?;
+    let path = match &arguments.config {
+        Some(path) => path.clone(),
+        None => find_config(None).ok_or_else(no_config)?,
+    };
+    let text = read_text("the configuration", &path)?;
     let config = Config::parse(&text);
     let mut out = anstream::stdout().lock();
     match (config, arguments.format) {
         (Ok(config), Format::Text) => {
-            warn(&config.warnings)?;
-            Ok(write_text(&name_of(&arguments.config), &config, &mut out)?)
+            warn(&config.warnings);
+            Ok(write_text(&name_of(&path), &config, &mut out)?)
         }
         (Ok(config), Format::Json) => Ok(writeln!(out, "{:#}", to_json(&config))?),
-        (Err(refused), Format::Text) => {
-            warn(&refused.warnings)?;
-            Err(Failure::configuration(sentences(&refused)))
-        }
-        (Err(refused), Format::Json) => {
-            writeln!(
-                out,
-                "{:#}",
-                json!({"valid": false, "problems": sentences(&refused), "warnings": refused.warnings})
-            )?;
-            Err(Failure::configuration(Vec::new()))
+        (Err(refused), format) => {
+            if format == Format::Text {
+                warn(&refused.warnings);
+            }
+            let problems: Vec<String> = refused.problems.iter().map(ToString::to_string).collect();
+            let keys = [
+                ("valid", json!(false)),
+                ("problems", json!(problems)),
+                ("warnings", json!(refused.warnings)),
+            ];
+            let keys = keys.map(|(key, value)| (key.to_owned(), value));
+            Err(Failure::configuration(problems).with(keys))
         }
     }
 }
 
-fn sentences(refused: &RefusedConfig) -> Vec<String> {
-    refused.problems.iter().map(ToString::to_string).collect()
+fn no_config() -> Failure {
+    Failure::invalid(
+        "NoConfig",
+        format!(
+            "there is no {CONFIG_NAME} in the current folder: name the file to check, or let `jobmill init` write one"
+        ),
+    )
 }
 
 fn write_text(name: &str, config: &Config, out: &mut impl Write) -> io::Result<()> {

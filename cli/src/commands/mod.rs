@@ -1,18 +1,58 @@
 //! The commands, a module each: its arguments, and what it does.
 
-pub(crate) mod check;
-pub(crate) mod plan;
-pub(crate) mod run;
+mod check;
+mod completions;
+mod init;
+mod man;
+mod plan;
+mod run;
+mod schema;
 
 use clap::Subcommand;
+
+use crate::Environment;
+use crate::failure::Failure;
 
 /// What the user asks for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Writes a configuration and a first job to begin with.
+    Init(init::InitArguments),
     /// Shows what a job would become. Nothing is written.
     Plan(plan::PlanArguments),
     /// Runs a job: rows, queue file, tasks.
     Run(run::RunArguments),
     /// Checks a configuration and lists every problem at once.
     Check(check::CheckArguments),
+    /// Writes a JSON Schema, for editors, to standard output.
+    Schema(schema::SchemaArguments),
+    /// Writes the completions of a shell to standard output.
+    Completions(completions::CompletionsArguments),
+    /// Writes the manual pages.
+    Man(man::ManArguments),
+}
+
+impl Command {
+    /// Whether what comes out is one JSON document, also when it fails.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Plan(arguments) => arguments.wants_json(),
+            Self::Run(arguments) => arguments.wants_json(),
+            Self::Check(arguments) => arguments.wants_json(),
+            Self::Init(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+
+    /// Does it.
+    pub(crate) fn execute(self, environment: &Environment) -> Result<(), Failure> {
+        match self {
+            Self::Plan(arguments) => plan::execute(&arguments, environment),
+            Self::Run(arguments) => run::execute(&arguments, environment),
+            Self::Check(arguments) => check::execute(&arguments),
+            Self::Init(arguments) => init::execute(&arguments),
+            Self::Schema(arguments) => schema::execute(&arguments),
+            Self::Completions(arguments) => completions::execute(&arguments),
+            Self::Man(arguments) => man::execute(&arguments),
+        }
+    }
 }

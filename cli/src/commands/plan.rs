@@ -6,15 +6,16 @@ mod tree;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
+use jobmill_core::Warning;
 use jobmill_core::config::Config;
 use jobmill_core::job::chunk::Chunks;
 use jobmill_core::job::estimate::{Estimate, Load};
 use jobmill_core::job::period::AsOf;
 use jobmill_core::job::plan::{Plan, today};
 
-use crate::Surroundings;
+use crate::Environment;
 use crate::failure::Failure;
-use crate::input::{Given, JobArguments, config_warning};
+use crate::input::{JobArguments, JobInput, config_warnings};
 use crate::terminal::warn;
 
 const EXAMPLES: &str = "\
@@ -23,9 +24,11 @@ Examples:
   jobmill plan job.json --as-of 2024-03-06
   jobmill plan job.json --format rows | head
   jobmill plan job.json --format json | jq .rows
-  echo '{\"lambda_name\": \"report\", \"period\": \"yesterday\"}' | jobmill plan - --config jobmill.json
+  echo '{\"lambda_name\": \"report\", \"note\": 1}' | jobmill plan -
 
-Warnings and errors stand on standard error. Exit codes: 0 done, 2 wrong usage or invalid input.";
+Warnings and errors stand on standard error.
+
+Exit codes: 0 done, 2 wrong usage or invalid input.";
 
 /// Memory of the function that estimates of cost assume, in MB: that of the template in `infra`.
 const FUNCTION_MEMORY_MB: u32 = 512;
@@ -55,6 +58,12 @@ enum Format {
     Json,
 }
 
+impl PlanArguments {
+    pub(crate) fn wants_json(&self) -> bool {
+        self.format == Format::Json
+    }
+}
+
 /// A plan and what the user should know of it.
 #[derive(Debug)]
 struct Forecast {
@@ -66,6 +75,7 @@ struct Forecast {
     today: String,
     timezone: String,
     max_hops: u32,
+    config_warnings: Vec<Warning>,
 }
 
 impl Forecast {
@@ -78,6 +88,7 @@ impl Forecast {
             today: schema.map_or_else(String::new, |schema| today(schema, as_of).to_string()),
             timezone: schema.map_or_else(String::new, |schema| schema.timezone.to_string()),
             max_hops: config.max_hops,
+            config_warnings: config.warnings.clone(),
             plan,
         }
     }
@@ -98,24 +109,24 @@ impl Forecast {
 }
 
 /// Plans a job and shows the plan.
-pub(crate) fn execute(arguments: &PlanArguments, surroundings: &Surroundings) -> Result<(), Failure> {
-    let given = arguments.job.read()?;
-    let config_warning = config_warning(&given);
-    let Given { request, config, .. } = given;
-    let plan = Plan::make(&config, request, arguments.job.as_of, surroundings.now)?;
-    warn(&config_warning)?;
-    warn(&plan.warnings)?;
+pub(crate) fn execute(arguments: &PlanArguments, environment: &Environment) -> Result<(), Failure> {
+    let input = arguments.job.read()?;
+    let of_config = config_warnings(&input);
+    let JobInput { request, config, .. } = input;
+    let plan = Plan::make(&config, request, arguments.job.as_of, environment.now)?;
+    warn(of_config);
+    warn(&plan.warnings);
     if plan.chunks.row_count() == 0 {
-        warn([nothing_to_do(&plan)])?;
+        warn([nothing_to_do(&plan)]);
     }
     match arguments.format {
         Format::Rows => write_rows(&plan.chunks, &mut io::stdout().lock())?,
         Format::Tree => tree::write(
-            &Forecast::of(plan, &config, surroundings.now),
+            &Forecast::of(plan, &config, environment.now),
             &mut anstream::stdout().lock(),
         )?,
         Format::Json => json::write(
-            &Forecast::of(plan, &config, surroundings.now),
+            &Forecast::of(plan, &config, environment.now),
             &mut io::stdout().lock(),
         )?,
     }

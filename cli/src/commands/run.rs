@@ -1,37 +1,54 @@
 //! `jobmill run`: a job the whole way, to its tasks, in the local cloud or on AWS.
 //!
-//! This module reads and plans the job, shows progress, and tells what came out. The way itself is `way`.
+//! `prepare` is everything up to the first write, `execute` what is done in the cloud, `report` what came out.
 
+mod cloud;
+mod continuation;
+mod ending;
+mod execute;
+mod prepare;
 mod progress;
-mod summary;
-mod way;
+mod report;
+mod stop;
+mod tasks_file;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use jobmill_core::config::Config;
 use jobmill_core::job::event::check_run_id;
-use jobmill_core::job::fields::Job;
-use jobmill_core::job::plan::Plan;
 
-use self::progress::Bar;
-use super::plan::nothing_to_do;
-use crate::Surroundings;
+use self::cloud::Cloud;
+use self::ending::{interrupted, not_whole, why_no_tasks};
+use self::prepare::{PreparedRun, prepare};
+use self::progress::{Bar, Progress};
+use self::report::RunReport;
+use self::stop::{Signal, Stop};
+use crate::Environment;
 use crate::failure::Failure;
-use crate::input::{Given, JobArguments, config_warning, is_standard_stream};
-use crate::terminal::warn;
+use crate::input::{JobArguments, is_standard_stream};
+use crate::terminal::{FAINT, printable, warn};
 
 const EXAMPLES: &str = "\
 Examples:
-  jobmill run job.json                                 in a local cloud in this process
-  jobmill run job.json --out tasks.jsonl               and keep the created tasks
-  jobmill run job.json --run-id nightly-2024-03-06     repeated: the same tasks, created once
-  jobmill run job.json --timeout 2                     in many short invocations that hand over to each other
-  jobmill run job.json --cloud aws                     in the account of the environment (AWS_PROFILE, AWS_REGION,
-                                                       AWS_ENDPOINT_URL ...)
+  jobmill run job.json
+      in a local cloud in this process
+  jobmill run job.json --out tasks.jsonl
+      and keep the tasks
+  jobmill run job.json --run-id nightly-2024-03-06
+      repeated under the same name it creates nothing twice
+  jobmill run job.json --timeout 2
+      in many short invocations that hand over to each other
+  jobmill run job.json --cloud aws
+      in the account of the environment (AWS_PROFILE, AWS_REGION, ...)
+  jobmill run job.json --cloud aws --run-id nightly-2024-03-06 --wait
+      and wait where another invocation is at work on the run
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input (nothing was written).";
+SIGINT (Ctrl-C) and SIGTERM give the lock of the run back and say how to go
+on; a second one ends the process at once.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input (nothing was
+written), 130 ended by SIGINT, 143 ended by SIGTERM.";
 
 /// Arguments of `jobmill run`.
 #[derive(Debug, Args)]
@@ -52,7 +69,11 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     timeout: Option<u32>,
 
-    /// Write the created tasks to this file, one JSON object a line; - for standard output
+    /// Where another invocation is at work on the run, wait until it is done, at most as long as the time-out
+    #[arg(long)]
+    wait: bool,
+
+    /// When the run is done, write all of its tasks to this file, one JSON object a line; - for standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
@@ -61,17 +82,14 @@ pub(crate) struct RunArguments {
     format: Format,
 }
 
-fn parse_run_id(text: &str) -> Result<String, String> {
-    check_run_id("run-id", text).map_err(|error| error.sentence)
+impl RunArguments {
+    pub(crate) fn wants_json(&self) -> bool {
+        self.format == Format::Json
+    }
 }
 
-/// Where to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Cloud {
-    /// S3, DynamoDB and Lambda in this process; gone when it ends
-    Local,
-    /// The account or endpoint of the environment
-    Aws,
+fn parse_run_id(text: &str) -> Result<String, String> {
+    check_run_id("run-id", text).map_err(|error| error.sentence)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,88 +100,106 @@ enum Format {
     Json,
 }
 
-/// A run that is settled: the job can be right, and nothing was written yet.
-#[derive(Debug)]
-pub(crate) struct Order {
-    pub(crate) cloud: Cloud,
-    /// The job, `lambda_name` included.
-    pub(crate) job: Job,
-    pub(crate) config: Config,
-    pub(crate) plan: Plan,
-    pub(crate) run_id: String,
-    /// How long one invocation may take, in seconds.
-    pub(crate) timeout: u32,
-    /// Where the created tasks go, if anywhere.
-    pub(crate) out: Option<PathBuf>,
-}
-
 /// Runs a job.
-pub(crate) fn execute(arguments: RunArguments, surroundings: &Surroundings) -> Result<(), Failure> {
-    let order = settle(&arguments, surroundings)?;
-    let mut bar = Bar::new(order.plan.chunks.row_count());
+pub(crate) fn execute(arguments: &RunArguments, environment: &Environment) -> Result<(), Failure> {
+    let run = prepare(arguments, environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("RuntimeFailed", format!("no threads can be had: {error}")))?;
-    let done = runtime.block_on(way::perform(order, &mut |progress| bar.show(&progress)));
-    bar.finish();
-    let summary = done?;
+    let report = runtime
+        .block_on(perform(&run))
+        .map_err(|failure| failure.about_run(&run.run_id, run.continue_with.as_ref()))?;
+    if !report.is_whole() {
+        return Err(not_whole(&report, &run));
+    }
     // Where tasks go to standard output, the summary would be among them.
-    if arguments.out.as_deref().is_some_and(is_standard_stream) {
-        return Ok(summary.write_text(&mut anstream::stderr().lock())?);
+    if run.out.as_deref().is_some_and(is_standard_stream) {
+        return Ok(report.write_text(&mut anstream::stderr().lock())?);
     }
     match arguments.format {
-        Format::Text => summary.write_text(&mut anstream::stdout().lock())?,
-        Format::Json => summary.write_json(&mut io::stdout().lock())?,
+        Format::Text => report.write_text(&mut anstream::stdout().lock())?,
+        Format::Json => report.write_json(&mut io::stdout().lock())?,
     }
     Ok(())
 }
 
-/// Everything up to the first write.
-fn settle(arguments: &RunArguments, surroundings: &Surroundings) -> Result<Order, Failure> {
-    if let Some(out) = &arguments.out {
-        check_out(out)?;
+/// From the first request to the last line of `--out`.
+async fn perform(run: &PreparedRun) -> Result<RunReport, Failure> {
+    let bar = Bar::new(run.plan.chunks.row_count());
+    let stop = listen(&bar, run).map_err(|error| {
+        Failure::failed("SignalsFailed", format!("signals can't be listened to: {error}"))
+    })?;
+    if run.continue_with.is_some() {
+        tell(&format!("run id: {}", run.run_id));
     }
-    let given = arguments.job.read()?;
-    let config_warning = config_warning(&given);
-    let Given { request, config, .. } = given;
-    let job = request.job.clone();
-    let run_id = arguments.run_id.clone().or_else(|| request.run_id.clone());
-    let run_id = run_id.unwrap_or_else(|| surroundings.fresh_run_id.clone());
-    let plan = Plan::make(&config, request, arguments.job.as_of, surroundings.now)?;
-    warn(&config_warning)?;
-    warn(&plan.warnings)?;
-    if plan.chunks.row_count() == 0 {
-        warn([nothing_to_do(&plan)])?;
+    let progress = |event: Progress| {
+        bar.show(&event);
+        if event == Progress::Waiting {
+            bar.aside(|| {
+                tell(&format!(
+                    "another invocation works on run {}: waiting",
+                    run.run_id
+                ))
+            });
+        }
+    };
+    progress(Progress::Phase(match run.cloud {
+        Cloud::Local => "starting the local cloud",
+        Cloud::Aws => "looking for credentials",
+    }));
+    let done = async {
+        let cloud = tokio::select! {
+            cloud = run.cloud.open(&run.config) => cloud?,
+            signal = stop.requested() => return Err(interrupted(signal, "nothing was written yet")),
+        };
+        execute::execute(run, &cloud.clients, &stop, &progress).await
     }
-    let (cloud, out) = (arguments.cloud, arguments.out.clone());
-    let timeout = arguments.timeout.unwrap_or(config.timeout);
-    Ok(Order {
-        cloud,
-        job,
-        config,
-        plan,
-        run_id,
-        timeout,
-        out,
-    })
+    .await;
+    bar.finish();
+    let mut report = done?;
+    if let Some(out) = &run.out {
+        match why_no_tasks(&report, run) {
+            None => {
+                tasks_file::write(out, run, &stop)?;
+                report.out = Some(out.display().to_string());
+            }
+            Some(why) => warn([format!("{} was not written: {why}", out.display())]),
+        }
+    }
+    Ok(report)
 }
 
-/// A file that can't be written is found before the job has run, not after.
-fn check_out(out: &Path) -> Result<(), Failure> {
-    if is_standard_stream(out) {
-        return Ok(());
-    }
-    let folder = match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+fn listen(bar: &Bar, run: &PreparedRun) -> io::Result<Stop> {
+    let first = {
+        let bar = bar.clone();
+        move |signal: Signal| {
+            let told = format!(
+                "{}: waiting for the answers under way; a second signal ends this process at once",
+                signal.name()
+            );
+            bar.aside(|| tell(&told));
+        }
     };
-    let sentence = if out.is_dir() {
-        format!("--out {} is a folder: name a file", out.display())
-    } else if !folder.is_dir() {
-        format!("--out {}: there is no folder {}", out.display(), folder.display())
-    } else {
-        return Ok(());
+    let second = {
+        let (bar, seconds, command) = (bar.clone(), run.config.lease_seconds, run.continue_with.clone());
+        move |signal: Signal| {
+            bar.finish();
+            match command {
+                Some(command) => tell(&format!(
+                    "{}: ended at once. The lock may still be held: it is free {seconds} seconds after its last renewal\n\n\
+                     To go on:\n\n  {}",
+                    signal.name(),
+                    printable(&command.to_string())
+                )),
+                None => tell(&format!("{}: ended at once", signal.name())),
+            }
+        }
     };
-    Err(Failure::invalid("Usage", sentence))
+    Stop::listen(first, second)
+}
+
+/// What is no warning and no error goes to standard error, too. Where nobody reads it, nothing is lost.
+fn tell(text: &str) {
+    writeln!(anstream::stderr().lock(), "{FAINT}{text}{FAINT:#}").ok();
 }

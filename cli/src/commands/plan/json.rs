@@ -58,7 +58,7 @@ fn value(forecast: &Forecast) -> Value {
         },
         "first_rows": rows(&first),
         "last_rows": rows(&last),
-        "warnings": plan.warnings,
+        "warnings": forecast.config_warnings.iter().chain(&plan.warnings).collect::<Vec<_>>(),
     })
 }
 

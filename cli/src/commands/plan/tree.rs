@@ -111,17 +111,22 @@ fn ending(level: &Level, is_deepest: bool) -> String {
 }
 
 fn dates(dates: &[String]) -> String {
+    let shown = |date: &String| printable(&cut(date, 40)).into_owned();
+    let list = |dates: &[String]| dates.iter().map(shown).collect::<Vec<_>>().join(", ");
     match dates {
-        [first, .., last] if dates.len() > DATES_SHOWN => {
-            format!("{} to {}", printable(&cut(first, 40)), printable(&cut(last, 40)))
+        _ if dates.len() <= DATES_SHOWN => list(dates),
+        // Only dates in order have a range.
+        [first, .., last] if dates.is_sorted() => format!("{} to {}", shown(first), shown(last)),
+        [first, second, third, .., last] => {
+            format!(
+                "{}, {}, {}, … {}",
+                shown(first),
+                shown(second),
+                shown(third),
+                shown(last)
+            )
         }
-        _ => {
-            let shown: Vec<String> = dates
-                .iter()
-                .map(|date| printable(&cut(date, 40)).into_owned())
-                .collect();
-            shown.join(", ")
-        }
+        _ => list(dates),
     }
 }
 

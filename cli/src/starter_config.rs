@@ -9,7 +9,7 @@ use jobmill_core::job::schema::MAX_ATTRIBUTES;
 use serde_json::{Map, Value, json};
 
 /// The smallest configuration for that event, as text to be saved, and whether it was made from the job.
-pub(crate) fn config_for(event: Option<&Value>) -> (String, bool) {
+pub(crate) fn for_event(event: Option<&Value>) -> (String, bool) {
     let job = event.and_then(|event| match event::read(event.clone()) {
         Ok(Request::Job(request)) => Some(request.job),
         _ => None,
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn suggested(event: Value) -> Value {
-        let (text, known) = config_for(Some(&event));
+        let (text, known) = for_event(Some(&event));
         assert!(known);
         Config::parse(&text).expect("the suggestion is a configuration");
         serde_json::from_str(&text).unwrap()
@@ -208,7 +208,7 @@ mod tests {
             Some(json!({"lambda_name": 1})),
             Some(json!({"sweep": true})),
         ] {
-            let (text, known) = config_for(event.as_ref());
+            let (text, known) = for_event(event.as_ref());
             assert!(!known);
             Config::parse(&text).expect("the example is a configuration");
         }
