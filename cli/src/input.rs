@@ -8,9 +8,8 @@ use clap::Args;
 use jobmill_core::config::Config;
 use jobmill_core::job::event::{self, JobRequest, Request};
 use jobmill_core::job::period::AsOf;
-use jobmill_core::json::{self, MAX_TEXT_BYTES};
+use jobmill_core::json::{Document, MAX_TEXT_BYTES};
 use jobmill_core::{Error, ErrorKind};
-use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::suggestion;
@@ -52,7 +51,7 @@ impl JobArguments {
     /// Reads the job and its configuration. Of several errors the configuration's comes first.
     pub(crate) fn read(&self) -> Result<Given, Failure> {
         let job_text = read_text("the job", &self.job)?;
-        let event = json::parse(&job_text).map_err(|why| {
+        let event = Document::parse(job_text).map_err(|why| {
             Error::new(
                 ErrorKind::InvalidEvent,
                 format!("the job in {} {why}", name_of(&self.job)),
@@ -60,7 +59,10 @@ impl JobArguments {
         });
         let config_path = match &self.config {
             Some(path) => path.clone(),
-            None => self.find_config().ok_or_else(|| no_config(event.as_ref().ok()))?,
+            None => match self.find_config() {
+                Some(path) => path,
+                None => return Err(no_config(event.ok())),
+            },
         };
         let config_text = read_text("the configuration", &config_path)?;
         let config = Config::parse(&config_text).map_err(Error::from)?;
@@ -98,7 +100,7 @@ fn not_a_job(what: &str) -> Failure {
     .into()
 }
 
-fn no_config(event: Option<&Value>) -> Failure {
+fn no_config(event: Option<Document>) -> Failure {
     let sentence = format!(
         "there is no {CONFIG_NAME} beside the job or in the current folder: write one, or name another file with --config"
     );

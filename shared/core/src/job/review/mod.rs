@@ -6,20 +6,18 @@ pub(crate) mod elsewhere;
 mod names;
 mod values;
 
-use serde_json::{Map, Value};
-
-use crate::error::{excerpt, shorten};
-use crate::job::fields::{Job, looks_like_flag, read_batch_size, read_switch};
+use crate::error::{excerpt_of, shorten};
+use crate::job::fields::{looks_like_flag, read_batch_size, read_switch};
 use crate::job::review::names::Names;
 use crate::job::schema::{Attribute, Meaning, Schema, Spelling};
-use crate::json::{is_empty, items, kind};
-use crate::warning::{Document, Step, WarningKind, Warnings, json_path};
+use crate::json::View;
+use crate::warning::{Document as Subject, Step, WarningKind, Warnings, json_path};
 
 /// A job that was planned, and what the plan made of it.
 pub(crate) struct Planned<'a> {
     pub(crate) schema: &'a Schema,
     /// Without its `lambda_name`.
-    pub(crate) job: &'a Job,
+    pub(crate) job: View<'a>,
     /// Whether it is split by attributes.
     pub(crate) split: bool,
     /// Whether its dates are read: it is split, by attributes or by dates, or the schema always expands periods.
@@ -159,7 +157,7 @@ struct Flag<'a> {
 }
 
 impl<'a> Flag<'a> {
-    fn read(key: &'a str, value: &'a Value, meaning: Meaning) -> Option<Self> {
+    fn read(key: &'a str, value: View<'a>, meaning: Meaning) -> Option<Self> {
         let name = || key.to_owned();
         let (attribute, spelling, is_size, setting) = match meaning {
             Meaning::Isolate(attribute, spelling) => {
@@ -196,7 +194,7 @@ impl<'a> Reviewer<'a, '_> {
         sentence: impl FnOnce() -> String,
     ) {
         let path = &self.path;
-        self.warnings.add_once(kind, Document::Job, key, || {
+        self.warnings.add_once(kind, Subject::Job, key, || {
             (json_path(path.iter().copied().chain(step)), sentence())
         });
     }
@@ -204,24 +202,24 @@ impl<'a> Reviewer<'a, '_> {
     fn root(&mut self, planned: &Planned<'a>) {
         let Planned { schema, job, .. } = planned;
         self.dates_of_root(planned);
-        if let Some(name) = job.get("job_schema_name").filter(|name| !is_empty(name))
+        if let Some(name) = job.get("job_schema_name").filter(|name| !name.is_empty())
             && !planned.split
             && !planned.dates_read
         {
             self.warn(WarningKind::IdleSchema, "job_schema_name", || {
                 format!(
                     "`job_schema_name` is {} and has no effect, since the job is not split: {}",
-                    excerpt(name),
+                    excerpt_of(name),
                     choice_of_flags(schema),
                 )
             });
         }
     }
 
-    fn branch(&mut self, object: &'a Map<String, Value>, level: usize, outer: Flags) -> Inside {
+    fn branch(&mut self, object: View<'a>, level: usize, outer: Flags) -> Inside {
         let attribute = self.schema.attributes.get(level);
         let mut flags: Vec<Flag<'a>> = Vec::new();
-        for (position, (key, value)) in object.iter().enumerate() {
+        for (position, (key, value)) in object.members().enumerate() {
             match self.class(key, position, level) {
                 Class::Quiet => {}
                 Class::Known(Meaning::DateList) => self.list_of_dates(value),
@@ -232,10 +230,10 @@ impl<'a> Reviewer<'a, '_> {
         let laid = flags.iter().fold(outer, |laid, flag| laid.with(flag));
         let mut inside = Inside::default();
         if let Some(attribute) = attribute {
-            for key in [&attribute.plural, &attribute.name] {
+            for key in [attribute.plural.as_str(), attribute.name.as_str()] {
                 match object.get(key) {
                     None => {}
-                    Some(value) if is_empty(value) => inside.add(Inside::any_from(level)),
+                    Some(value) if value.is_empty() => inside.add(Inside::any_from(level)),
                     Some(value) => inside.add(self.values(key, value, level, laid)),
                 }
             }
@@ -245,28 +243,28 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// The values of a level, and what is inside them.
-    fn values(&mut self, key: &'a str, value: &'a Value, level: usize, laid: Flags) -> Inside {
+    fn values(&mut self, key: &'a str, value: View<'a>, level: usize, laid: Flags) -> Inside {
         let mut inside = Inside {
             values: Levels::one(level),
             ..Inside::default()
         };
         self.duplicates(WarningKind::DuplicateValue, key, value);
-        let list = value.as_array().is_some();
+        let list = value.is_list();
         self.path.push(Step::Key(key));
-        for (index, item) in items(value).enumerate() {
-            let Some(entries) = item.as_object() else {
+        for (index, item) in value.items_or_itself().enumerate() {
+            if !item.is_object() {
                 inside.batches = Levels::one(level);
                 continue;
-            };
+            }
             if list {
                 self.path.push(Step::Index(index));
             }
             let mut plain = true;
-            for (name, entry) in entries {
+            for (name, entry) in item.members() {
                 plain &= entry.is_null();
-                if let Some(object) = entry.as_object() {
+                if entry.is_object() {
                     self.path.push(Step::Key(name));
-                    inside.add(self.branch(object, level + 1, laid));
+                    inside.add(self.branch(entry, level + 1, laid));
                     self.path.pop();
                 }
             }
@@ -324,7 +322,7 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// A key of which something may have to be said.
-    fn odd(&mut self, object: &'a Map<String, Value>, key: &'a str, value: &'a Value, level: usize) {
+    fn odd(&mut self, object: View<'a>, key: &'a str, value: View<'a>, level: usize) {
         match key {
             "isolate_days" | "job_schema_name" => {
                 self.warn(WarningKind::MisplacedKey, key, || {
@@ -336,7 +334,7 @@ impl<'a> Reviewer<'a, '_> {
                 let (names, schema) = (&self.names, self.schema);
                 let path = &self.path;
                 self.warnings
-                    .add_once(WarningKind::UnknownFlag, Document::Job, key, || {
+                    .add_once(WarningKind::UnknownFlag, Subject::Job, key, || {
                         let sentence = format!(
                             "`{}` looks like a flag, but schema `{}` has no such attribute{}: it is payload",
                             shorten(key),
@@ -364,22 +362,22 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// Whether a known key is there, or its other spelling.
-    fn is_there(&self, object: &Map<String, Value>, known: &str, level: usize) -> bool {
+    fn is_there(&self, object: View<'_>, known: &str, level: usize) -> bool {
         let values = self
             .schema
             .attributes
             .get(level)
             .filter(|it| it.plural == known || it.name == known);
         match values {
-            Some(Attribute { name, plural }) => object.contains_key(name) || object.contains_key(plural),
-            None => object.contains_key(known),
+            Some(Attribute { name, plural }) => object.get(name).is_some() || object.get(plural).is_some(),
+            None => object.get(known).is_some(),
         }
     }
 
     /// The flags of a branch, once it is known what stands inside.
     fn flags(
         &mut self,
-        object: &'a Map<String, Value>,
+        object: View<'a>,
         level: usize,
         flags: &[Flag<'a>],
         outer: Flags,
@@ -448,11 +446,11 @@ impl<'a> Reviewer<'a, '_> {
         });
     }
 
-    fn splits_nothing(&mut self, object: &'a Map<String, Value>, level: usize, flag: &Flag<'a>) {
+    fn splits_nothing(&mut self, object: View<'a>, level: usize, flag: &Flag<'a>) {
         let schema = self.schema;
         let path = &self.path;
         self.warnings
-            .add_once(WarningKind::SplitsNothing, Document::Job, flag.key, || {
+            .add_once(WarningKind::SplitsNothing, Subject::Job, flag.key, || {
                 let here = json_path(path.iter().copied().chain([Step::Key(flag.key)]));
                 let key = shorten(flag.key);
                 let plural = schema
@@ -506,6 +504,10 @@ fn choice_of_flags(schema: &Schema) -> String {
 }
 
 /// The kind of a value as a sentence says it of a key that should hold a list.
-fn not_a_list(value: &Value) -> &'static str {
-    if is_empty(value) { "empty" } else { kind(value) }
+fn not_a_list(value: View<'_>) -> &'static str {
+    if value.is_empty() {
+        "empty"
+    } else {
+        value.kind().name()
+    }
 }
