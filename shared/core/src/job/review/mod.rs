@@ -6,6 +6,8 @@ pub(crate) mod elsewhere;
 mod names;
 mod values;
 
+use std::collections::HashSet;
+
 use crate::error::{excerpt_of, shorten};
 use crate::job::fields::{looks_like_flag, read_batch_size, read_switch};
 use crate::job::review::names::Names;
@@ -56,10 +58,34 @@ struct Reviewer<'a, 'w> {
 /// The keys of a branch that are remembered.
 const MAX_ALIKE: usize = 32;
 
+/// The keys of an object, gathered when the first is asked for.
+struct Keys<'a> {
+    object: View<'a>,
+    gathered: Option<HashSet<&'a str>>,
+}
+
+impl<'a> Keys<'a> {
+    const fn of(object: View<'a>) -> Self {
+        Self {
+            object,
+            gathered: None,
+        }
+    }
+
+    fn have(&mut self, key: &str) -> bool {
+        let object = self.object;
+        self.gathered
+            .get_or_insert_with(|| object.members().map(|(key, _)| key).collect())
+            .contains(key)
+    }
+}
+
 /// What a key is, as far as it tells what to look at.
 #[derive(Debug, Clone, Copy)]
 enum Class {
-    /// Values of the level, or payload of which there is nothing to say.
+    /// Values of the level.
+    Values,
+    /// Payload of which there is nothing to say.
     Quiet,
     /// Something that the schema knows.
     Known(Meaning),
@@ -217,26 +243,24 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     fn branch(&mut self, object: View<'a>, level: usize, outer: Flags) -> Inside {
-        let attribute = self.schema.attributes.get(level);
         let mut flags: Vec<Flag<'a>> = Vec::new();
+        let mut inside = Inside::default();
+        let mut values = None;
+        let mut keys = Keys::of(object);
         for (position, (key, value)) in object.members().enumerate() {
             match self.class(key, position, level) {
                 Class::Quiet => {}
+                Class::Values if value.is_empty() => inside.add(Inside::any_from(level)),
+                Class::Values => values = Some((key, value)),
                 Class::Known(Meaning::DateList) => self.list_of_dates(value),
                 Class::Known(meaning) => flags.extend(Flag::read(key, value, meaning)),
-                Class::Odd => self.odd(object, key, value, level),
+                Class::Odd => self.odd(&mut keys, key, value, level),
             }
         }
         let laid = flags.iter().fold(outer, |laid, flag| laid.with(flag));
-        let mut inside = Inside::default();
-        if let Some(attribute) = attribute {
-            for key in [attribute.plural.as_str(), attribute.name.as_str()] {
-                match object.get(key) {
-                    None => {}
-                    Some(value) if value.is_empty() => inside.add(Inside::any_from(level)),
-                    Some(value) => inside.add(self.values(key, value, level, laid)),
-                }
-            }
+        // Only one of the two spellings holds values: that was checked.
+        if let Some((key, value)) = values {
+            inside.add(self.values(key, value, level, laid));
         }
         self.flags(object, level, &flags, outer, &mut inside);
         inside
@@ -249,6 +273,11 @@ impl<'a> Reviewer<'a, '_> {
             ..Inside::default()
         };
         self.duplicates(WarningKind::DuplicateValue, key, value);
+        if value.is_list_of_scalars() {
+            inside.batches = Levels::one(level);
+            inside.open_batches = Levels::one(level);
+            return inside;
+        }
         let list = value.is_list();
         self.path.push(Step::Key(key));
         for (index, item) in value.items_or_itself().enumerate() {
@@ -293,7 +322,7 @@ impl<'a> Reviewer<'a, '_> {
         }
         let attribute = self.schema.attributes.get(level);
         let class = if attribute.is_some_and(|attribute| key == attribute.plural || key == attribute.name) {
-            Class::Quiet
+            Class::Values
         } else {
             match self.schema.meanings.get(key) {
                 // The root's are looked at together with its period.
@@ -322,7 +351,7 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// A key of which something may have to be said.
-    fn odd(&mut self, object: View<'a>, key: &'a str, value: View<'a>, level: usize) {
+    fn odd(&mut self, keys: &mut Keys<'a>, key: &'a str, value: View<'a>, level: usize) {
         match key {
             "isolate_days" | "job_schema_name" => {
                 self.warn(WarningKind::MisplacedKey, key, || {
@@ -347,7 +376,7 @@ impl<'a> Reviewer<'a, '_> {
             _ => {
                 // A name beside the one it is like is hardly meant to be it.
                 if let Some(known) = self.names.meant(key, level)
-                    && !self.is_there(object, known, level)
+                    && !self.is_there(keys, known, level)
                 {
                     self.warn(WarningKind::MisspeltKey, key, || {
                         format!(
@@ -362,15 +391,15 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// Whether a known key is there, or its other spelling.
-    fn is_there(&self, object: View<'_>, known: &str, level: usize) -> bool {
+    fn is_there(&self, keys: &mut Keys<'a>, known: &str, level: usize) -> bool {
         let values = self
             .schema
             .attributes
             .get(level)
             .filter(|it| it.plural == known || it.name == known);
         match values {
-            Some(Attribute { name, plural }) => object.get(name).is_some() || object.get(plural).is_some(),
-            None => object.get(known).is_some(),
+            Some(Attribute { name, plural }) => keys.have(name) || keys.have(plural),
+            None => keys.have(known),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::error::shorten;
 use crate::json::{Kind, View};
 use crate::warning::{Step, WarningKind};
 
-/// Lists up to this length are compared value by value: that is faster than sorting.
+/// Lists of values up to this length are compared value by value: that is faster than all else.
 const SHORT: usize = 16;
 
 /// A scalar as two of them are compared: its kind, and its text.
@@ -56,20 +56,19 @@ pub(super) fn repeated<'a>(value: View<'a>, room: &mut Vec<u64>) -> Option<Repea
 }
 
 fn is_suspicious(value: View<'_>, room: &mut Vec<u64>) -> bool {
-    // Most lists are sorted, and then this is all.
-    let (mut length, mut is_sorted, mut last) = (0_usize, true, None);
+    room.clear();
+    if value.is_list_of_scalars() && value.len() <= SHORT {
+        each(value, |scalar| room.push(trait_of(scalar)));
+        return (room.iter().enumerate()).any(|(at, one)| room.iter().take(at).any(|other| one == other));
+    }
+    let (mut is_sorted, mut last) = (true, None);
     each(value, |scalar| {
         is_sorted = is_sorted && last.is_none_or(|last| last < scalar);
         last = Some(scalar);
-        length += 1;
     });
+    // Many long lists are, and then this is all.
     if is_sorted {
         return false;
-    }
-    room.clear();
-    if length <= SHORT {
-        each(value, |scalar| room.push(trait_of(scalar)));
-        return (room.iter().enumerate()).any(|(at, one)| room.iter().take(at).any(|other| one == other));
     }
     each(value, |scalar| {
         let mut hasher = DefaultHasher::new();
