@@ -8,9 +8,8 @@ use clap::Args;
 use jobmill_core::config::Config;
 use jobmill_core::job::event::{self, JobRequest, Request};
 use jobmill_core::job::period::AsOf;
-use jobmill_core::json::{self, MAX_TEXT_BYTES};
+use jobmill_core::json::{Document, MAX_TEXT_BYTES};
 use jobmill_core::{Error, ErrorKind, WarningKind};
-use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::starter_config;
@@ -56,7 +55,7 @@ impl JobArguments {
     /// Reads the job and its configuration. Of several errors the configuration's comes first.
     pub(crate) fn read(&self) -> Result<JobInput, Failure> {
         let job_text = read_text("the job", &self.job)?;
-        let event = json::parse(&job_text).map_err(|why| {
+        let event = Document::parse(job_text).map_err(|why| {
             Error::new(
                 ErrorKind::InvalidEvent,
                 format!("the job in {} {why}", name_of(&self.job)),
@@ -64,7 +63,10 @@ impl JobArguments {
         });
         let config_path = match &self.config {
             Some(path) => path.clone(),
-            None => find_config(Some(&self.job)).ok_or_else(|| no_config(event.as_ref().ok()))?,
+            None => match find_config(Some(&self.job)) {
+                Some(path) => path,
+                None => return Err(no_config(event.ok())),
+            },
         };
         let config = read_config(&config_path)?;
         let request = match event::read(event?)? {
@@ -114,7 +116,7 @@ fn not_a_job(what: &str) -> Failure {
 }
 
 /// None was named or found: what one could look like.
-fn no_config(event: Option<&Value>) -> Failure {
+fn no_config(event: Option<Document>) -> Failure {
     let sentence = format!(
         "there is no {CONFIG_NAME} beside the job or in the current folder: write one (`jobmill init` does), or name \
          another file with --config"

@@ -4,14 +4,17 @@ use std::collections::HashSet;
 
 use jobmill_core::config::{Config, DEFAULT_SCHEMA};
 use jobmill_core::job::event::{self, Request};
-use jobmill_core::job::fields::{Job, function_name};
+use jobmill_core::job::fields::function_name;
 use jobmill_core::job::schema::MAX_ATTRIBUTES;
+use jobmill_core::json::Document;
 use serde_json::{Map, Value, json};
 
+type Job = Map<String, Value>;
+
 /// The smallest configuration for that event, as text to be saved, and whether it was made from the job.
-pub(crate) fn for_event(event: Option<&Value>) -> (String, bool) {
-    let job = event.and_then(|event| match event::read(event.clone()) {
-        Ok(Request::Job(request)) => Some(request.job),
+pub(crate) fn for_event(event: Option<Document>) -> (String, bool) {
+    let job = event.and_then(|event| match event::read(event) {
+        Ok(Request::Job(request)) => Some(request.job.to_map()),
         _ => None,
     });
     let labourer = job.as_ref().and_then(labourer_of);
@@ -155,7 +158,7 @@ mod tests {
     use super::*;
 
     fn suggested(event: Value) -> Value {
-        let (text, known) = for_event(Some(&event));
+        let (text, known) = for_event(Some(event.into()));
         assert!(known);
         Config::parse(&text).expect("the suggestion is a configuration");
         serde_json::from_str(&text).unwrap()
@@ -208,7 +211,7 @@ mod tests {
             Some(json!({"lambda_name": 1})),
             Some(json!({"sweep": true})),
         ] {
-            let (text, known) = for_event(event.as_ref());
+            let (text, known) = for_event(event.map(Document::from));
             assert!(!known);
             Config::parse(&text).expect("the example is a configuration");
         }

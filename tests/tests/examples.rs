@@ -15,6 +15,7 @@ use jobmill_core::config::Config;
 use jobmill_core::job::event::{self, Request};
 use jobmill_core::job::period::AsOf;
 use jobmill_core::job::plan::Plan;
+use jobmill_core::json::Document;
 use jobmill_core::task::row::payload_of;
 
 fn folder() -> PathBuf {
@@ -26,7 +27,7 @@ fn holds(name: &str, tasks: u64, count: &str) {
     let read = |file: &str| std::fs::read_to_string(folder().join(name).join(file)).unwrap();
     let page = read("README.md");
     let config = Config::parse(&read("jobmill.json")).unwrap();
-    let Request::Job(request) = event::read(serde_json::from_str(&read("job.json")).unwrap()).unwrap() else {
+    let Request::Job(request) = event::read(Document::parse(read("job.json")).unwrap()).unwrap() else {
         panic!("{name}: not a job");
     };
     let as_of = page.split("--as-of ").nth(1).map(|rest| {

@@ -21,7 +21,7 @@ use jobmill_core::job::estimate::{Estimate, Load};
 use jobmill_core::job::event::{self, MAX_RUN_ID, Request, check_file_name, check_run_id};
 use jobmill_core::job::period::{self, AsOf};
 use jobmill_core::job::plan::Plan;
-use jobmill_core::json::{self, MAX_DEPTH, MAX_TEXT_BYTES};
+use jobmill_core::json::{self, Document, MAX_DEPTH, MAX_TEXT_BYTES};
 use jobmill_core::queue::lock::{Counters, Cursor, Lock};
 use jobmill_core::queue::names::LOCK_PREFIX;
 use jobmill_core::queue::receipt::Receipt;
@@ -126,7 +126,7 @@ fn read_job(input: &[u8]) {
     // As the bootstrap does: the event comes as text.
     let Some(event) = case
         .get("event")
-        .and_then(|event| json::parse(&event.to_string()).ok())
+        .and_then(|event| Document::parse(event.to_string()).ok())
     else {
         return;
     };
@@ -309,7 +309,7 @@ fn read_period(input: &[u8]) {
     }
     let utc = jobmill_core::job::schema::Schema::empty("x").timezone;
     let today = AsOf::parse("2024-03-06").unwrap().date_in(&utc);
-    match period::expand(&json!(text), today) {
+    match period::expand(Document::from(json!(text)).root(), today) {
         Ok(dates) => {
             assert!(
                 !dates.is_empty() && dates.len() < 3_652_060,

@@ -213,7 +213,7 @@ fn golden() -> Vec<Case> {
 /// The bare job of an event.
 fn bare(event: &Value) -> Option<Value> {
     match event::read(event.clone()) {
-        Ok(Request::Job(request)) => Some(Value::Object(request.job)),
+        Ok(Request::Job(request)) => Some(Value::Object(request.job.to_map())),
         _ => None,
     }
 }

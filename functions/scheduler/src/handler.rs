@@ -2,7 +2,8 @@
 
 use jobmill_aws::{DynamoTasks, LambdaSiblings, MetaContext, REQUEST_TIME, S3Store, SystemHost};
 use jobmill_core::job::event;
-use jobmill_core::{Error, ErrorKind, json};
+use jobmill_core::json::Document;
+use jobmill_core::{Error, ErrorKind};
 use jobmill_engine::Limits;
 use jobmill_engine::ports::Clock as _;
 use jobmill_engine::schedule::{Context, Engine, Observation, Outcome};
@@ -38,7 +39,7 @@ impl Scheduler {
                 ..Properties::default()
             };
             let metrics = Metrics::new(properties, &clock, &logs::line);
-            let answer = self.answer(&payload, &context, &metrics).await;
+            let answer = self.answer(payload, &context, &metrics).await;
             metrics.finish(answer.as_ref().map_err(Failure::error_type));
             match &answer {
                 Ok(outcome) => tracing::info!(outcome = outcome.name(), "done"),
@@ -52,14 +53,14 @@ impl Scheduler {
 
     async fn answer(
         &self,
-        payload: &RawValue,
+        payload: Box<RawValue>,
         context: &lambda_runtime::Context,
         metrics: &Metrics<'_>,
     ) -> Result<Outcome, Failure> {
         let clients = self.clients.get().await?;
         let config = self.config.get(clients).await?;
         tracing::debug!(event = payload.get(), "received");
-        let event = json::parse(payload.get())
+        let event = Document::parse(Box::<str>::from(payload))
             .map_err(|why| Error::new(ErrorKind::InvalidEvent, format!("the event {why}")))?;
         let request = event::read(event)?;
         let store = S3Store::new(clients.s3.clone(), &config.queue_bucket);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::json::{Kind, View};
+
 /// The stable type of an error: what a caller may branch on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -94,6 +96,16 @@ pub(crate) fn excerpt(value: &Value) -> String {
         other => other.to_string(),
     };
     shorten(&text)
+}
+
+/// A value of a document as an error shows it, as [`excerpt`].
+pub(crate) fn excerpt_of(view: View<'_>) -> String {
+    match view.kind() {
+        Kind::List if view.len() > 8 => format!("a list of {} items", view.len()),
+        Kind::Object if view.len() > 4 => format!("an object of {} keys", view.len()),
+        Kind::Text => shorten(&format!("{:?}", shorten(view.as_text().unwrap_or_default()))),
+        _ => shorten(&view.to_string()),
+    }
 }
 
 /// The first 60 characters of a text, with `…` where it was cut.

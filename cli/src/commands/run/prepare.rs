@@ -63,7 +63,7 @@ pub(super) fn prepare(arguments: &RunArguments, environment: &Environment) -> Re
     let mut as_of = arguments.job.as_of;
     if named.is_none()
         && by_clock
-        && let Ok(schema) = config.schema(job.get("job_schema_name"))
+        && let Ok(schema) = config.schema(job.fields().get("job_schema_name"))
     {
         // Whoever goes on with this run on another day means the dates of this one.
         let day = today(schema, environment.now);
@@ -98,5 +98,5 @@ pub(super) fn prepare(arguments: &RunArguments, environment: &Environment) -> Re
 
 /// Whether the dates of the job are those of the day on which it is planned.
 fn depends_on_clock(request: &JobRequest, as_of: Option<AsOf>) -> bool {
-    as_of.or(request.as_of).is_none() && request.job.contains_key("period")
+    as_of.or(request.as_of).is_none() && request.job.fields().get("period").is_some()
 }

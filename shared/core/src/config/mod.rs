@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::error::{Error, ErrorKind, excerpt, shorten};
+use crate::error::{Error, ErrorKind, excerpt_of, shorten};
 use crate::job::schema::{Schema, Schemas};
-use crate::json;
+use crate::json::{self, View};
 use crate::queue::names;
 use crate::suggest::suggestion;
 use crate::task::tables::Tables;
@@ -170,21 +170,19 @@ impl Config {
     ///
     /// # Errors
     /// `UnknownSchema`.
-    pub fn schema(&self, name: Option<&Value>) -> Result<&Schema, Error> {
-        let name = match name {
+    pub fn schema(&self, name: Option<View<'_>>) -> Result<&Schema, Error> {
+        let name = match name.filter(|name| !name.is_empty()) {
             None => DEFAULT_SCHEMA,
-            Some(Value::String(name)) if !name.is_empty() => name,
-            Some(value) if json::is_empty(value) => DEFAULT_SCHEMA,
-            Some(value) => {
-                return Err(Error::new(
+            Some(name) => name.as_text().ok_or_else(|| {
+                Error::new(
                     ErrorKind::UnknownSchema,
                     format!(
                         "`job_schema_name` is {}, not text: {}",
-                        excerpt(value),
+                        excerpt_of(name),
                         self.schema_choice()
                     ),
-                ));
-            }
+                )
+            })?,
         };
         self.schemas.get(name).ok_or_else(|| {
             Error::new(

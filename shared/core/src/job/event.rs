@@ -1,15 +1,13 @@
 //! From an event to a request: a job, a continuation, a sweep.
 
-use serde_json::{Map, Value};
-
-use crate::error::{Error, excerpt, shorten};
+use crate::error::{Error, excerpt_of, shorten};
 use crate::job::fields::{EDITORS_KEY, Job, is_for_editors};
 use crate::job::period::AsOf;
-use crate::json;
+use crate::json::{Document, Kind, View};
 use crate::queue::lock::MAX_HOP;
 use crate::queue::names::LOCK_PREFIX;
 use crate::suggest::suggestion;
-use crate::warning::{Document, Step, WarningKind, Warnings, json_path};
+use crate::warning::{Document as Subject, Step, WarningKind, Warnings, json_path};
 
 /// The longest run id, in characters.
 pub const MAX_RUN_ID: usize = 128;
@@ -57,57 +55,60 @@ pub struct Continuation {
 ///
 /// ```
 /// use jobmill_core::job::event::{self, Request};
+/// use jobmill_core::json::Document;
 ///
 /// let envelope = r#"{"run_id": "nightly-1", "job": {"lambda_name": "report"}}"#;
-/// let Request::Job(request) = event::read(serde_json::from_str(envelope)?)? else {
+/// let Request::Job(request) = event::read(Document::parse(envelope)?)? else {
 ///     panic!("not a job");
 /// };
 /// assert_eq!(request.run_id.as_deref(), Some("nightly-1"));
 ///
-/// let sweep = event::read(serde_json::from_str(r#"{"sweep": true}"#)?)?;
+/// let sweep = event::read(Document::parse(r#"{"sweep": true}"#)?)?;
 /// assert_eq!(sweep, Request::Sweep);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
 /// `InvalidEvent` if it is no request.
-pub fn read(event: Value) -> Result<Request, Error> {
-    let event = json::object(event).map_err(|why| Error::event(format!("the event {why}: {ADVICE}")))?;
-    let is_job = event.contains_key("job") || event.contains_key("lambda_name");
+pub fn read(event: impl Into<Document>) -> Result<Request, Error> {
+    let document = event.into();
+    let held = held(document.root());
+    let held = held.map_err(|why| Error::event(format!("the event {why}: {ADVICE}")))?;
+    let document = held.unwrap_or(document);
+    let event = document.root();
+    let is_job = event.get("job").is_some() || event.get("lambda_name").is_some();
     if !is_job
         && ["detail-type", "source", "detail"]
             .iter()
-            .all(|key| event.contains_key(*key))
+            .all(|key| event.get(key).is_some())
     {
-        return read_eventbridge(event).map(Request::Job);
+        return read_eventbridge(document).map(Request::Job);
     }
-    if !is_job && event.contains_key("file_name") {
-        return read_continuation(&event).map(Request::Continue);
+    if !is_job && event.get("file_name").is_some() {
+        return read_continuation(event).map(Request::Continue);
     }
-    if !is_job && event.get("sweep") == Some(&Value::Bool(true)) {
+    if !is_job && event.get("sweep").and_then(|sweep| sweep.as_bool()) == Some(true) {
         return Ok(Request::Sweep);
     }
-    if !is_job && let Some(kind) = kind_of_foreign_event(&event) {
+    if !is_job && let Some(kind) = kind_of_foreign_event(event) {
         return Err(Error::event(format!(
             "the event is {kind}, and holds no job: {ADVICE}"
         )));
     }
-    read_envelope(event, None).map(Request::Job)
+    read_envelope(document, None).map(Request::Job)
 }
 
 /// What an event is that another service of AWS sends to a function; `None` if it is of no kind that is known.
 /// Shapes: AWS Lambda Developer Guide, "Using AWS Lambda with other services".
-fn kind_of_foreign_event(event: &Map<String, Value>) -> Option<&'static str> {
+fn kind_of_foreign_event(event: View<'_>) -> Option<&'static str> {
     // A batch of records, each of which names its source; Kafka names it once.
-    let first = event
-        .get("Records")
-        .and_then(|records| records.get(0)?.as_object());
-    let of_source = first.unwrap_or(event);
+    let first = event.get("Records").and_then(|records| records.items().next());
+    let of_source = first.filter(|record| record.is_object()).unwrap_or(event);
     // SNS has its keys in capitals.
     let source = of_source
         .get("eventSource")
         .or_else(|| of_source.get("EventSource"));
-    match source.and_then(Value::as_str) {
+    match source.and_then(|source| source.as_text()) {
         Some("aws:s3") => return Some("a notification of S3"),
         Some("aws:sqs") => return Some("a batch of messages of SQS"),
         Some("aws:sns") => return Some("a message of SNS"),
@@ -117,14 +118,14 @@ fn kind_of_foreign_event(event: &Map<String, Value>) -> Option<&'static str> {
         Some(other) if other.starts_with("aws:") => return Some("an event of another service of AWS"),
         _ => {}
     }
-    if event.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
+    if event.get("Event").and_then(|name| name.as_text()) == Some("s3:TestEvent") {
         return Some("the test event of S3");
     }
     let context = event.get("requestContext")?;
     if context.get("elb").is_some() {
         return Some("a request of a load balancer");
     }
-    if context.get("http").is_some() || event.contains_key("httpMethod") {
+    if context.get("http").is_some() || event.get("httpMethod").is_some() {
         return Some("a request of API Gateway or a function URL");
     }
     None
@@ -133,79 +134,103 @@ fn kind_of_foreign_event(event: &Map<String, Value>) -> Option<&'static str> {
 const ADVICE: &str =
     "send a job {\"lambda_name\": ...}, an envelope {\"job\": {...}}, or an EventBridge event";
 
-fn read_eventbridge(mut event: Map<String, Value>) -> Result<JobRequest, Error> {
-    let detail = event.shift_remove("detail").unwrap_or(Value::Null);
-    let detail =
-        json::object(detail).map_err(|why| Error::event(format!("`detail` {why}: put the job there")))?;
-    let mut request = read_envelope(detail, Some(Step::Key("detail")))?;
-    request.event_time = match event.get("time") {
-        None | Some(Value::Null) => None,
-        Some(time) => Some(read_moment("time", time)?),
+/// The object that a text holds; `None` for an object itself.
+///
+/// # Errors
+/// A sentence without a subject for everything else.
+fn held(value: View<'_>) -> Result<Option<Document>, String> {
+    if value.is_object() {
+        return Ok(None);
+    }
+    let Some(text) = value.as_text() else {
+        return Err(format!(
+            "is {}, not an object or text holding one",
+            value.kind().name()
+        ));
     };
+    let held = Document::parse(text)?;
+    match held.root().kind() {
+        Kind::Object => Ok(Some(held)),
+        other => Err(format!("holds {}, not an object", other.name())),
+    }
+}
+
+/// A member that is there and not null.
+fn given<'a>(object: View<'a>, name: &str) -> Option<View<'a>> {
+    object.get(name).filter(|value| !value.is_null())
+}
+
+fn read_eventbridge(document: Document) -> Result<JobRequest, Error> {
+    let event = document.root();
+    let time = given(event, "time").map(|time| read_moment("time", time));
+    let id = given(event, "id").map(|id| read_run_id("id", id));
+    let detail = event.get("detail").ok_or("is missing".to_owned());
+    let detail = detail.and_then(|detail| Ok((detail.place(), held(detail)?)));
+    let (place, held) = detail.map_err(|why| Error::event(format!("`detail` {why}: put the job there")))?;
+    let detail = held.unwrap_or_else(|| document.narrowed(place));
+    let mut request = read_envelope(detail, Some(Step::Key("detail")))?;
+    request.event_time = time.transpose()?;
     request.as_of = request.as_of.or(request.event_time);
     if request.run_id.is_none() {
-        request.run_id = match event.get("id") {
-            None | Some(Value::Null) => None,
-            Some(id) => Some(read_run_id("id", id)?),
-        };
+        request.run_id = id.transpose()?;
     }
     Ok(request)
 }
 
 /// `at` is where the envelope, or the bare job, stands in the event.
-fn read_envelope(mut event: Map<String, Value>, at: Option<Step<'static>>) -> Result<JobRequest, Error> {
-    let mut request = JobRequest {
-        job: Job::new(),
-        run_id: None,
-        as_of: None,
-        event_time: None,
-        strict: false,
-        warnings: Warnings::default(),
-    };
-    let Some(job) = event.shift_remove("job") else {
-        request.job = event;
-        warn_of_envelope_keys(&mut request);
-        return Ok(request);
-    };
-    request.job = json::object(job).map_err(|why| Error::event(format!("`job` {why}: {ADVICE}")))?;
-    for (key, value) in event {
-        match key.as_str() {
-            "lambda_name" if !request.job.contains_key("lambda_name") => {
-                request.job.insert(key, value);
-            }
-            "lambda_name" if request.job.get("lambda_name") == Some(&value) => {}
-            "run_id" | "as_of" | "strict" if value.is_null() => {}
-            EDITORS_KEY if is_for_editors(&value) => {}
-            "run_id" => request.run_id = Some(read_run_id("run_id", &value)?),
-            "as_of" => request.as_of = Some(read_moment("as_of", &value)?),
-            "strict" => match value {
-                Value::Bool(strict) => request.strict = strict,
-                other => {
-                    return Err(Error::event(format!(
-                        "`strict` is {}: write true or false",
-                        excerpt(&other)
-                    )));
-                }
-            },
-            other => request
-                .warnings
-                .add(WarningKind::IgnoredKey, Document::Event, || {
-                    let why = if other == "lambda_name" {
-                        "the job has its own".to_owned()
-                    } else {
-                        format!(
-                            "an envelope has `job`, `lambda_name`, `run_id`, `as_of` and `strict`{}",
-                            suggestion(other, ENVELOPE)
+fn read_envelope(document: Document, at: Option<Step<'static>>) -> Result<JobRequest, Error> {
+    let event = document.root();
+    let (mut run_id, mut as_of, mut strict, mut lambda_name) = (None, None, false, None);
+    let mut warnings = Warnings::default();
+    let job = match event.get("job") {
+        // A bare job.
+        None => document,
+        Some(job) => {
+            let held = held(job).map_err(|why| Error::event(format!("`job` {why}: {ADVICE}")))?;
+            let own_name = held.as_ref().map_or(job, Document::root).get("lambda_name");
+            for (key, value) in event.members() {
+                match key {
+                    "job" => {}
+                    "lambda_name" if own_name.is_none() => lambda_name = Some(value.to_value()),
+                    "lambda_name" if own_name.map(|own| own.to_value()) == Some(value.to_value()) => {}
+                    "run_id" | "as_of" | "strict" if value.is_null() => {}
+                    EDITORS_KEY if is_for_editors(value) => {}
+                    "run_id" => run_id = Some(read_run_id("run_id", value)?),
+                    "as_of" => as_of = Some(read_moment("as_of", value)?),
+                    "strict" => {
+                        strict = value.as_bool().ok_or_else(|| {
+                            Error::event(format!("`strict` is {}: write true or false", excerpt_of(value)))
+                        })?;
+                    }
+                    other => warnings.add(WarningKind::IgnoredKey, Subject::Event, || {
+                        let why = if other == "lambda_name" {
+                            "the job has its own".to_owned()
+                        } else {
+                            format!(
+                                "an envelope has `job`, `lambda_name`, `run_id`, `as_of` and `strict`{}",
+                                suggestion(other, ENVELOPE)
+                            )
+                        };
+                        let path = json_path(at.into_iter().chain([Step::Key(other)]));
+                        (
+                            path,
+                            format!("`{}` beside `job` is ignored: {why}", shorten(other)),
                         )
-                    };
-                    let path = json_path(at.into_iter().chain([Step::Key(other)]));
-                    (
-                        path,
-                        format!("`{}` beside `job` is ignored: {why}", shorten(other)),
-                    )
-                }),
+                    }),
+                }
+            }
+            let place = job.place();
+            held.unwrap_or_else(|| document.narrowed(place))
         }
-    }
+    };
+    let mut request = JobRequest {
+        job: Job::new(job, lambda_name),
+        run_id,
+        as_of,
+        event_time: None,
+        strict,
+        warnings,
+    };
     warn_of_envelope_keys(&mut request);
     Ok(request)
 }
@@ -216,17 +241,15 @@ const ENVELOPE: [&str; 5] = ["job", "lambda_name", "run_id", "as_of", "strict"];
 /// What names the run or its day counts beside `job` only.
 fn warn_of_envelope_keys(request: &mut JobRequest) {
     let JobRequest { job, warnings, .. } = request;
-    for (key, given, means) in [
+    for (key, beside, means) in [
         ("run_id", request.run_id.is_some(), "to name the run"),
         ("as_of", request.as_of.is_some(), "to say which day is today"),
         ("strict", request.strict, "to have warnings refused"),
     ] {
-        let there = match job.get(key) {
-            None | Some(Value::Null) => false,
-            Some(value) => key != "strict" || *value == Value::Bool(true),
-        };
-        if there && !given {
-            warnings.add(WarningKind::EnvelopeKey, Document::Job, || {
+        let there =
+            given(job.fields(), key).is_some_and(|value| key != "strict" || value.as_bool() == Some(true));
+        if there && !beside {
+            warnings.add(WarningKind::EnvelopeKey, Subject::Job, || {
                 let sentence = format!(
                     "`{key}` is payload in a job: {means}, write it beside, as in {{\"job\": {{...}}, \"{key}\": ...}}"
                 );
@@ -236,21 +259,21 @@ fn warn_of_envelope_keys(request: &mut JobRequest) {
     }
 }
 
-fn read_moment(field: &str, value: &Value) -> Result<AsOf, Error> {
-    value.as_str().and_then(AsOf::parse).ok_or_else(|| {
+fn read_moment(field: &str, value: View<'_>) -> Result<AsOf, Error> {
+    value.as_text().and_then(AsOf::parse).ok_or_else(|| {
         Error::event(format!(
             "`{field}` is {}: write a date such as \"2024-03-06\" or a time such as \"2024-03-06T02:00:00Z\"",
-            excerpt(value)
+            excerpt_of(value)
         ))
     })
 }
 
-fn read_run_id(field: &str, value: &Value) -> Result<String, Error> {
-    match value {
-        Value::String(text) => check_run_id(field, text),
-        other => Err(Error::event(format!(
+fn read_run_id(field: &str, value: View<'_>) -> Result<String, Error> {
+    match value.as_text() {
+        Some(text) => check_run_id(field, text),
+        None => Err(Error::event(format!(
             "`{field}` is {}, not text: {RUN_ID_FORM}",
-            excerpt(other)
+            excerpt_of(value)
         ))),
     }
 }
@@ -277,35 +300,36 @@ pub fn check_run_id(field: &str, text: &str) -> Result<String, Error> {
     }
 }
 
-fn read_continuation(event: &Map<String, Value>) -> Result<Continuation, Error> {
-    let file_name = match event.get("file_name") {
-        Some(Value::String(text)) => check_file_name(text)?,
-        other => {
-            let shown = other.map_or_else(String::new, excerpt);
+fn read_continuation(event: View<'_>) -> Result<Continuation, Error> {
+    let name = event.get("file_name");
+    let file_name = match name.and_then(|name| name.as_text()) {
+        Some(text) => check_file_name(text)?,
+        None => {
+            let shown = name.map_or_else(String::new, excerpt_of);
             return Err(Error::event(format!(
                 "`file_name` is {shown}, not text: {FILE_NAME_FORM}"
             )));
         }
     };
-    let hop = match event.get("hop") {
-        None | Some(Value::Null) => 0,
-        Some(value) => value
-            .as_u64()
+    let whole = |value: View<'_>| value.as_digits().and_then(|digits| digits.parse::<u64>().ok());
+    let hop = match given(event, "hop") {
+        None => 0,
+        Some(value) => whole(value)
             .and_then(|hop| u32::try_from(hop).ok())
             .filter(|hop| *hop <= MAX_HOP)
             .ok_or_else(|| {
                 Error::event(format!(
                     "`hop` is {}: write a whole number of at most {MAX_HOP}, or leave it out",
-                    excerpt(value)
+                    excerpt_of(value)
                 ))
             })?,
     };
-    let skip_line = match event.get("skip_line") {
-        None | Some(Value::Null) => None,
-        Some(value) => Some(value.as_u64().filter(|line| *line > 0).ok_or_else(|| {
+    let skip_line = match given(event, "skip_line") {
+        None => None,
+        Some(value) => Some(whole(value).filter(|line| *line > 0).ok_or_else(|| {
             Error::event(format!(
                 "`skip_line` is {}: write the number of the line, counted from 1, or leave it out",
-                excerpt(value)
+                excerpt_of(value)
             ))
         })?),
     };
@@ -351,7 +375,7 @@ pub fn check_file_name(text: &str) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -430,7 +454,7 @@ mod tests {
         ] {
             let mut job = more.as_object().unwrap().clone();
             job.insert("lambda_name".to_owned(), "worker".into());
-            assert!(matches!(read(job.into()), Ok(Request::Job(_))), "{more}");
+            assert!(matches!(read(Value::from(job)), Ok(Request::Job(_))), "{more}");
         }
         // And what only looks a little like one is read as a job that lacks its name.
         for event in [

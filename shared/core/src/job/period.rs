@@ -1,10 +1,10 @@
 //! Dates of a job: the forms of `period`, the as-of moment, the calendar.
 
 use chrono::{DateTime, Datelike, Days, FixedOffset, NaiveDate, Weekday};
-use serde_json::Value;
 
-use crate::error::{Error, excerpt, shorten};
+use crate::error::{Error, excerpt_of, shorten};
 use crate::job::zone::Zone;
+use crate::json::{Kind, View};
 use crate::suggest::nearest;
 
 /// The forms of `period`, for sentences.
@@ -67,11 +67,11 @@ fn in_calendar(date: NaiveDate) -> Option<NaiveDate> {
 }
 
 /// Whether a value of `period` means that there is none: null, "", false, 0, [] and {}.
-pub(crate) fn is_none(period: &Value) -> bool {
-    match period {
-        Value::Bool(set) => !*set,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        other => crate::json::is_empty(other),
+pub(crate) fn is_none(period: View<'_>) -> bool {
+    match period.kind() {
+        Kind::Bool => period.as_bool() == Some(false),
+        Kind::Number => period.as_digits().and_then(|digits| digits.parse::<f64>().ok()) == Some(0.0),
+        _ => period.is_empty(),
     }
 }
 
@@ -107,8 +107,8 @@ pub(crate) enum Span {
 ///
 /// # Errors
 /// `InvalidJob` if it is no text, of none of the forms, or names no date.
-pub(crate) fn read(period: &Value) -> Result<Span, Error> {
-    let Value::String(text) = period else {
+pub(crate) fn read(period: View<'_>) -> Result<Span, Error> {
+    let Some(text) = period.as_text() else {
         return Err(wrong(period, "which is no text"));
     };
     let unknown = || {
@@ -122,7 +122,7 @@ pub(crate) fn read(period: &Value) -> Result<Span, Error> {
         // A number that does not fit names a date before the calendar in any case.
         Ok(digits.parse().unwrap_or(u64::MAX))
     };
-    let (from, to) = match text.as_str() {
+    let (from, to) = match text {
         "today" => (0, 0),
         "yesterday" => (1, 1),
         "last_week" => return Ok(Span::LastWeek),
@@ -154,7 +154,7 @@ pub(crate) fn read(period: &Value) -> Result<Span, Error> {
 ///
 /// # Errors
 /// `InvalidJob` if it is no text, of none of the forms, names no date, or one outside the years 1 to 9999.
-pub fn expand(period: &Value, today: NaiveDate) -> Result<Vec<NaiveDate>, Error> {
+pub fn expand(period: View<'_>, today: NaiveDate) -> Result<Vec<NaiveDate>, Error> {
     let (from, to) = match read(period)? {
         Span::Days(from, to) => (from, to),
         Span::LastWeek => {
@@ -171,10 +171,10 @@ pub fn expand(period: &Value, today: NaiveDate) -> Result<Vec<NaiveDate>, Error>
     Ok(first.iter_days().take(count).collect())
 }
 
-fn wrong(period: &Value, why: &str) -> Error {
+fn wrong(period: View<'_>, why: &str) -> Error {
     Error::job(format!(
         "`period` is {}, {why}: write one of {FORMS}",
-        excerpt(period)
+        excerpt_of(period)
     ))
 }
 
@@ -203,6 +203,8 @@ const fn days_since_monday(weekday: Weekday) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use crate::json::Document;
+
     use super::*;
 
     #[test]
@@ -242,7 +244,7 @@ mod tests {
             ("last_days", "last_N_days"),
         ] {
             assert_eq!(likely(text).as_deref(), Some(form), "{text}");
-            let error = read(&Value::from(text)).unwrap_err();
+            let error = read(Document::from(&serde_json::Value::from(text)).root()).unwrap_err();
             assert!(
                 error.sentence.contains(&format!("(did you mean {form:?}?)")),
                 "{error}"

@@ -3,26 +3,28 @@
 use std::io::Write as _;
 
 use chrono::NaiveDate;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, excerpt};
+use crate::error::{Error, ErrorKind, excerpt_of};
 use crate::job::chunk::compile::Order;
 use crate::job::chunk::inspect::inspect;
 use crate::job::chunk::{Chunks, Dates};
 use crate::job::event::JobRequest;
-use crate::job::fields::{read_switch, take_editors_key, take_labourer};
+use crate::job::fields::read_switch;
 use crate::job::period::{self, AsOf, iso};
 use crate::job::review::{Planned, review};
 use crate::job::schema::Schema;
-use crate::json::{is_empty, kind};
+use crate::json::View;
 use crate::task::item::{MAX_ITEM_BYTES, item_bytes};
 use crate::task::row::payload_of;
-use crate::warning::{Document, Warning, refuse};
+use crate::warning::{Document as Subject, Warning, refuse};
 
 /// The largest queue file, in bytes: more can hardly be written within the fifteen minutes of an invocation.
 pub const MAX_QUEUE_BYTES: u64 = 64 << 30;
+
+/// What goes into a digest at a time.
+const BYTES_AT_A_TIME: usize = 16 << 10;
 
 /// What a job would become.
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Plan {
     /// ```
     /// use jobmill_core::config::Config;
     /// use jobmill_core::job::event::{self, Request};
+    /// use jobmill_core::json::Document;
     /// use jobmill_core::job::period::AsOf;
     /// use jobmill_core::job::plan::Plan;
     ///
@@ -69,7 +72,7 @@ impl Plan {
     ///     "sections": {"dairy": {"stores": ["milano", "torino"]}, "wine": null}
     /// }"#;
     /// let config = Config::parse(config).unwrap();
-    /// let Request::Job(request) = event::read(serde_json::from_str(job)?)? else {
+    /// let Request::Job(request) = event::read(Document::parse(job)?)? else {
     ///     panic!("not a job");
     /// };
     /// let now = AsOf::parse("2024-03-06").unwrap();
@@ -87,25 +90,25 @@ impl Plan {
     /// Whatever makes the job impossible, the first in the order: form of `lambda_name`, schema, labourer, the rest.
     pub fn make(config: &Config, request: JobRequest, as_of: Option<AsOf>, now: AsOf) -> Result<Self, Error> {
         let JobRequest {
-            mut job,
+            job,
             as_of: of_request,
             strict,
             mut warnings,
             ..
         } = request;
         let as_of = as_of.or(of_request);
-        take_editors_key(&mut job);
-        let labourer_id = take_labourer(&mut job)?;
-        let schema = config.schema(job.get("job_schema_name"))?;
+        let labourer_id = job.labourer()?.to_owned();
+        let fields = job.fields();
+        let schema = config.schema(fields.get("job_schema_name"))?;
         config.check_labourer(&labourer_id)?;
-        let fingerprint = fingerprint(&labourer_id, &job, schema, as_of)?;
-        let isolate_days = match job.get("isolate_days") {
+        let fingerprint = fingerprint(&labourer_id, fields, schema, as_of)?;
+        let isolate_days = match fields.get("isolate_days") {
             Some(value) => read_switch(|| "isolate_days".to_owned(), value)? == Some(true),
             None => false,
         };
-        let inspected = inspect(schema, &job)?;
-        let split = inspected.root.must_split;
-        let found = find_dates(&job, isolate_days);
+        let inspected = inspect(schema, fields)?;
+        let split = inspected.must_split();
+        let found = find_dates(fields, isolate_days);
         let has_dates = !matches!(found, Found::None);
         let dates_active = split
             || (isolate_days && has_dates)
@@ -131,8 +134,8 @@ impl Plan {
                     Dates::Together(named.clone())
                 };
             }
-            let in_rows = !named.is_empty() || job.get("date_list").is_some_and(|list| !is_empty(list));
-            if let (true, Some(field)) = (in_rows, inspected.inner_date_list) {
+            let in_rows = !named.is_empty() || fields.get("date_list").is_some_and(|list| !list.is_empty());
+            if let (true, Some(field)) = (in_rows, &inspected.inner_date_list) {
                 return Err(Error::job(format!(
                     "`{field}` would replace the dates of the job: keep dates at the root, or call it otherwise"
                 )));
@@ -145,7 +148,7 @@ impl Plan {
             taken_out: &taken_out,
             split,
         };
-        let chunks = Chunks::compile(order, inspected.root)?;
+        let chunks = Chunks::compile(order, fields, inspected)?;
         if chunks.row_count() > config.max_tasks_per_job {
             return Err(Error::new(
                 ErrorKind::FanOutTooLarge,
@@ -171,14 +174,14 @@ impl Plan {
         check_sizes(config, &labourer_id, &chunks)?;
         let planned = Planned {
             schema,
-            job: &job,
+            job: fields,
             split,
             dates_read: dates_active,
             isolate_days,
             has_dates,
         };
         review(&planned, &mut warnings);
-        let warnings = warnings.finish(Document::Job);
+        let warnings = warnings.finish(Subject::Job);
         if strict || config.strict {
             refuse(config.warnings.iter().chain(&warnings))?;
         }
@@ -211,29 +214,29 @@ impl Plan {
 
 enum Found<'a> {
     None,
-    Period(&'a Value),
-    List(&'a [Value]),
+    Period(View<'a>),
+    List(View<'a>),
 }
 
-fn find_dates(job: &serde_json::Map<String, Value>, isolate_days: bool) -> Found<'_> {
-    if let Some(period) = job.get("period").filter(|period| !period::is_none(period)) {
+fn find_dates(job: View<'_>, isolate_days: bool) -> Found<'_> {
+    if let Some(period) = job.get("period").filter(|period| !period::is_none(*period)) {
         return Found::Period(period);
     }
     match job.get("date_list") {
-        Some(Value::Array(items)) if isolate_days && !items.is_empty() => Found::List(items),
+        Some(list) if isolate_days && list.is_list() && !list.is_empty() => Found::List(list),
         _ => Found::None,
     }
 }
 
-fn own_dates(list: &[Value]) -> Result<Vec<String>, Error> {
-    list.iter()
+fn own_dates(list: View<'_>) -> Result<Vec<String>, Error> {
+    list.items()
         .enumerate()
-        .map(|(at, item)| match item {
-            Value::String(text) => Ok(text.clone()),
-            other => Err(Error::job(format!(
+        .map(|(at, item)| match item.as_text() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(Error::job(format!(
                 "`date_list[{at}]` is {} ({}): write dates as text, such as \"2024-03-06\"",
-                kind(other),
-                excerpt(other)
+                item.kind().name(),
+                excerpt_of(item)
             ))),
         })
         .collect()
@@ -272,7 +275,7 @@ fn check_sizes(config: &Config, labourer_id: &str, chunks: &Chunks) -> Result<()
 
 fn fingerprint(
     labourer_id: &str,
-    job: &serde_json::Map<String, Value>,
+    job: View<'_>,
     schema: &Schema,
     as_of: Option<AsOf>,
 ) -> Result<String, Error> {
@@ -292,8 +295,17 @@ fn fingerprint(
     );
     serde_json::to_writer(&mut digest, &head)
         .and_then(|()| digest.write_all(b"\n").map_err(serde_json::Error::io))
-        .and_then(|()| serde_json::to_writer(&mut digest, job))
         .map_err(|error| Error::job(format!("the job can't be written as JSON: {error}")))?;
+    // The digest takes long pieces faster than short ones.
+    let mut piece = Vec::with_capacity(BYTES_AT_A_TIME);
+    job.give(&mut |bytes| {
+        if piece.len() + bytes.len() > BYTES_AT_A_TIME {
+            digest.update(&piece);
+            piece.clear();
+        }
+        piece.extend_from_slice(bytes);
+    });
+    digest.update(&piece);
     Ok(digest
         .finalize()
         .iter()

@@ -19,6 +19,16 @@ pub struct Attribute {
     pub plural: String,
 }
 
+impl Attribute {
+    /// Its name in that spelling.
+    pub(crate) fn spelled(&self, spelling: Spelling) -> &str {
+        match spelling {
+            Spelling::Plural => &self.plural,
+            Spelling::Singular => &self.name,
+        }
+    }
+}
+
 /// What a key of a job means beside being payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {

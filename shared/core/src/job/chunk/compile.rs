@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-
-use super::inspect::Branch;
-use super::{Body, Chunks, Dates, Level, Member, Node, Part, join};
-use crate::error::{Error, ErrorKind, excerpt, shorten};
+use super::inspect::{BatchSize, Branch, Inspected};
+use super::{Body, Chunks, Dates, Ends, Level, Member, Node, Tree, join, narrow};
+use crate::error::{Error, excerpt_of, shorten};
 use crate::job::review::elsewhere;
 use crate::job::schema::{Attribute, Schema, Spelling};
-use crate::json::{is_scalar, items, kind, write, write_text};
+use crate::json::{Kind, View, write_text};
 
 /// What is to be compiled beside the branches.
 pub(crate) struct Order<'a> {
@@ -27,7 +25,7 @@ impl Chunks {
     ///
     /// # Errors
     /// `InvalidJob`: values that can't be split as the job asks.
-    pub(crate) fn compile<'a>(order: Order<'a>, root: Branch<'a>) -> Result<Self, Error> {
+    pub(crate) fn compile(order: Order<'_>, job: View<'_>, inspected: Inspected) -> Result<Self, Error> {
         let mut ending = b"\"labourer_id\":".to_vec();
         write_text(order.labourer_id, &mut ending);
         ending.push(b'}');
@@ -44,11 +42,15 @@ impl Chunks {
             .collect();
         let pieces = order.dates.pieces();
         let mut compiler = Compiler {
+            branches: inspected.branches.into_iter(),
+            batch_sizes: inspected.batch_sizes.into_iter(),
+            tree: Tree::default(),
             attributes: &order.schema.attributes,
             openings: &openings,
             // The opening brace, the ending, the line feed.
             around: ending.len() as u64 + 2,
             scope: HashMap::new(),
+            undo: Vec::new(),
             base: 0,
             nearest: vec![None; order.schema.attributes.len()],
             path: Vec::new(),
@@ -56,34 +58,36 @@ impl Chunks {
             longest: 0,
             levels: vec![Level::default(); order.schema.attributes.len()],
         };
-        let root = if order.split {
-            compiler.root(root, order.taken_out)?
+        // Room for a job of which little is written twice; what is not needed is never touched.
+        compiler.tree.text.reserve(job.text_len());
+        if order.split {
+            compiler.root(job, order.taken_out)?;
         } else {
-            let members = root
-                .object
-                .iter()
-                .filter(|(key, _)| !order.taken_out.contains(&key.as_str()));
-            let mut layer = Layer::default();
-            members.for_each(|(key, value)| compiler.lay(&mut layer, key, |out| write(value, out)));
+            for (key, value) in job.members().filter(|(key, _)| !order.taken_out.contains(key)) {
+                compiler.lay(key, |out| value.write(out))?;
+            }
             compiler.count_row();
-            layer.node(Body::Row, 1)?
-        };
-        let (per_date, longest, levels) = (compiler.bytes, compiler.longest, compiler.levels);
+            compiler.end_node(Body::Row)?;
+        }
+        let Compiler {
+            tree,
+            bytes: per_date,
+            longest,
+            levels,
+            ..
+        } = compiler;
         let count = pieces.len() as u64;
         let in_dates: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         let longest_date = pieces.iter().map(|piece| piece.len() as u64).max().unwrap_or(0);
+        let rows = tree.rows();
         Ok(Self {
-            rows: root.rows.saturating_mul(count),
+            rows: rows.saturating_mul(count),
             bytes: per_date
                 .saturating_mul(count)
-                .saturating_add(root.rows.saturating_mul(in_dates)),
-            longest: if root.rows == 0 {
-                0
-            } else {
-                longest + longest_date - 1
-            },
-            dates: if root.rows == 0 { Vec::new() } else { pieces },
-            root,
+                .saturating_add(rows.saturating_mul(in_dates)),
+            longest: if rows == 0 { 0 } else { longest + longest_date - 1 },
+            dates: if rows == 0 { Vec::new() } else { pieces },
+            tree,
             openings,
             ending: ending.into_boxed_slice(),
             levels,
@@ -91,58 +95,20 @@ impl Chunks {
     }
 }
 
-/// A node being put together.
-#[derive(Default)]
-struct Layer<'a> {
-    members: Vec<u8>,
-    index: Vec<(usize, usize)>,
-    shadows: Vec<Box<[u8]>>,
-    /// What the scope held before: to be restored when the compiler leaves the node.
-    undo: Vec<(&'a str, Option<u64>)>,
-}
-
-impl Layer<'_> {
-    fn node(self, body: Body, rows: u64) -> Result<Node, Error> {
-        let narrow = |at: usize| u32::try_from(at).map_err(|_| too_large());
-        let index = match body {
-            // Nothing below it will ever ask where its members are.
-            Body::Row => Box::default(),
-            Body::Parts(_) => self
-                .index
-                .iter()
-                .map(|(key, end)| {
-                    Ok(Member {
-                        key: narrow(*key)?,
-                        end: narrow(*end)?,
-                    })
-                })
-                .collect::<Result<_, Error>>()?,
-        };
-        Ok(Node {
-            members: self.members.into_boxed_slice(),
-            index,
-            shadows: self.shadows.into_boxed_slice(),
-            body,
-            rows,
-        })
-    }
-}
-
-fn too_large() -> Error {
-    Error::new(
-        ErrorKind::TaskTooLarge,
-        "the job holds more than 4 GiB in one place: split it into several jobs",
-    )
-}
-
 struct Compiler<'a, 's> {
     attributes: &'a [Attribute],
     openings: &'s [Box<[u8]>],
+    branches: std::vec::IntoIter<Branch>,
+    batch_sizes: std::vec::IntoIter<BatchSize>,
+    /// Of the node that is being put together the parts are laid already; it is added before those below it.
+    tree: Tree,
     /// Bytes of a row that are in none of its members.
     around: u64,
     /// The keys that a row has at this point of the tree, and the bytes of each member.
     scope: HashMap<&'a str, u64>,
-    /// The bytes of all of them.
+    /// What the scope held before: to be restored when the compiler leaves a node.
+    undo: Vec<(&'a str, Option<u64>)>,
+    /// The bytes of all members of the scope.
     base: u64,
     /// For each attribute the nearest bound on its batches.
     nearest: Vec<Option<u64>>,
@@ -153,45 +119,97 @@ struct Compiler<'a, 's> {
 }
 
 impl<'a> Compiler<'a, '_> {
-    fn lay(&mut self, layer: &mut Layer<'a>, key: &'a str, value: impl FnOnce(&mut Vec<u8>)) {
-        let start = layer.members.len();
-        write_text(key, &mut layer.members);
-        let key_end = layer.members.len();
-        layer.members.push(b':');
-        value(&mut layer.members);
-        layer.members.push(b',');
-        let length = (layer.members.len() - start) as u64;
-        layer.index.push((key_end - start, layer.members.len()));
+    /// Adds a member to the node that is being put together.
+    fn lay(&mut self, key: &'a str, value: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
+        let begin = self.tree.begin(self.tree.nodes.len()).text as usize;
+        let text = &mut self.tree.text;
+        let start = text.len();
+        write_text(key, text);
+        let key_end = text.len();
+        text.push(b':');
+        value(text);
+        text.push(b',');
+        let length = (text.len() - start) as u64;
+        self.tree.members.push(Member {
+            key: narrow(key_end - start)?,
+            end: narrow(text.len() - begin)?,
+        });
         let before = self.scope.insert(key, length);
         if let Some(before) = before {
             self.base -= before;
-            layer
-                .shadows
-                .extend(layer.members.get(start..key_end).map(Box::from));
+            let shadow = self.tree.text.get(start..key_end).map(Box::from);
+            self.tree.shadows.extend(shadow);
         }
         self.base += length;
-        layer.undo.push((key, before));
+        self.undo.push((key, before));
+        Ok(())
     }
 
-    /// A member that was inherited gives way.
-    fn give_way(&mut self, layer: &mut Layer<'a>, key: &'a str) {
+    /// A member that was inherited gives way to the node that is being put together.
+    fn give_way(&mut self, key: &'a str) {
         if let Some(before) = self.scope.remove(key) {
             self.base -= before;
             let mut text = Vec::new();
             write_text(key, &mut text);
-            layer.shadows.push(text.into_boxed_slice());
-            layer.undo.push((key, Some(before)));
+            self.tree.shadows.push(text.into_boxed_slice());
+            self.undo.push((key, Some(before)));
         }
     }
 
-    fn restore(&mut self, layer: &mut Layer<'a>) {
-        while let Some((key, before)) = layer.undo.pop() {
+    /// Takes back what came into the scope since there were so many things to undo.
+    fn restore(&mut self, undo: usize) {
+        while self.undo.len() > undo
+            && let Some((key, before)) = self.undo.pop()
+        {
             let now = match before {
                 Some(length) => self.scope.insert(key, length),
                 None => self.scope.remove(key),
             };
             self.base = self.base - now.unwrap_or(0) + before.unwrap_or(0);
         }
+    }
+
+    /// Adds the node whose parts are laid; those that hang below it come next. Gives its place.
+    fn end_node(&mut self, body: Body) -> Result<usize, Error> {
+        let place = self.tree.nodes.len();
+        if body == Body::Row {
+            // Nothing below it will ever ask where its members are.
+            let members = self.tree.begin(place).members as usize;
+            self.tree.members.truncate(members);
+        }
+        let end = Ends {
+            text: narrow(self.tree.text.len())?,
+            members: narrow(self.tree.members.len())?,
+            shadows: narrow(self.tree.shadows.len())?,
+            batches: narrow(self.tree.batches.len())?,
+        };
+        let rows = match body {
+            Body::Row => 1,
+            Body::Branch => 0,
+            Body::Batches(_) => end.batches - self.tree.begin(place).batches,
+        };
+        self.tree.nodes.push(Node {
+            end,
+            extent: 1,
+            rows,
+            body,
+        });
+        Ok(place)
+    }
+
+    /// All nodes that hang below the one at that place are there.
+    fn close(&mut self, place: usize) -> Result<(), Error> {
+        let extent = self.tree.nodes.len() - place;
+        let (mut below, mut rows) = (place + 1, 0);
+        while let Some(node) = self.tree.nodes.get(below) {
+            rows += node.rows as usize;
+            below += node.extent as usize;
+        }
+        if let Some(node) = self.tree.nodes.get_mut(place) {
+            node.extent = narrow(extent)?;
+            node.rows = narrow(rows)?;
+        }
+        Ok(())
     }
 
     fn count_row(&mut self) {
@@ -208,50 +226,75 @@ impl<'a> Compiler<'a, '_> {
         self.longest = self.longest.max(plain + longest_extra);
     }
 
-    fn root(&mut self, branch: Branch<'a>, taken_out: &[&str]) -> Result<Node, Error> {
-        let Some(attribute) = self.attributes.first() else {
-            return Err(Error::job("the schema has no attributes to split by"));
+    /// The next branch, and the bounds on batches that it sets.
+    fn next_branch(&mut self) -> Result<(Branch, Vec<BatchSize>), Error> {
+        let Some(branch) = self.branches.next() else {
+            return Err(Error::job("the job has a branch that was not looked at"));
         };
-        if branch.values.is_none() {
-            let Attribute { name, plural } = attribute;
-            if !branch.object.contains_key(plural) && !branch.object.contains_key(name) {
-                return Err(Error::job(format!(
-                    "`{plural}` is to be split, but the job has none{}: add `{plural}`, or take the flag away",
-                    elsewhere::hint(branch.object, attribute)
-                )));
-            }
-            // Present and empty: nothing to do.
-            return Layer::default().node(Body::Parts(Box::default()), 0);
-        }
-        let layer = Layer::default();
-        self.branch(layer, branch, 0, taken_out)
+        let sizes = self
+            .batch_sizes
+            .by_ref()
+            .take(usize::from(branch.batch_sizes))
+            .collect();
+        Ok((branch, sizes))
     }
 
-    /// The node of a branch at `level`; `layer` already holds the name of its value one level up, if any.
+    /// Passes over the branches below one that is not split.
+    fn pass_over(&mut self, below: u32) -> Result<(), Error> {
+        for _ in 0..below {
+            self.next_branch()?;
+        }
+        Ok(())
+    }
+
+    fn root(&mut self, job: View<'a>, taken_out: &[&str]) -> Result<(), Error> {
+        let (Some(attribute), Some(root)) = (self.attributes.first(), self.branches.as_slice().first())
+        else {
+            return Err(Error::job("the schema has no attributes to split by"));
+        };
+        if root.values.is_some() {
+            return self.branch(job, 0, 0, taken_out);
+        }
+        let Attribute { name, plural } = attribute;
+        if job.get(plural).is_none() && job.get(name).is_none() {
+            return Err(Error::job(format!(
+                "`{plural}` is to be split, but the job has none{}: add `{plural}`, or take the flag away",
+                elsewhere::hint(job, attribute)
+            )));
+        }
+        // Present and empty: nothing to do.
+        Ok(())
+    }
+
+    /// The next branch, which is at `level`. If it is the value of an entry, the name of that is laid already; `undo` is
+    /// how much there was to undo before.
     fn branch(
         &mut self,
-        mut layer: Layer<'a>,
-        branch: Branch<'a>,
+        object: View<'a>,
         level: usize,
+        undo: usize,
         taken_out: &[&str],
-    ) -> Result<Node, Error> {
+    ) -> Result<(), Error> {
+        let (branch, batch_sizes) = self.next_branch()?;
         let attribute = self.attributes.get(level);
-        if let (Some(attribute), Some(_)) = (attribute, branch.values) {
-            self.give_way(&mut layer, &attribute.plural);
-            self.give_way(&mut layer, &attribute.name);
+        let values = attribute.zip(branch.values);
+        if let Some((attribute, _)) = values {
+            self.give_way(&attribute.plural);
+            self.give_way(&attribute.name);
         }
-        for (key, value) in branch.object {
+        for (key, value) in object.members() {
             let own = attribute.is_some_and(|attribute| *key == attribute.plural || *key == attribute.name);
-            if !own && !taken_out.contains(&key.as_str()) {
-                self.lay(&mut layer, key, |out| write(value, out));
+            if !own && !taken_out.contains(&key) {
+                self.lay(key, |out| value.write(out))?;
             }
         }
-        match (attribute, branch.values) {
-            (Some(attribute), Some((key, value))) if branch.must_split => {
-                let saved = self.nearest.clone();
+        match values {
+            Some((attribute, (place, spelling))) if branch.must_split => {
+                let node = self.end_node(Body::Branch)?;
+                let saved = (!batch_sizes.is_empty()).then(|| self.nearest.clone());
                 // The singular first, so that the plural of the same branch has the last word.
                 for wanted in [Spelling::Singular, Spelling::Plural] {
-                    for (at, spelling, size) in &branch.batch_sizes {
+                    for (at, spelling, size) in &batch_sizes {
                         if *spelling == wanted
                             && let Some(nearest) = self.nearest.get_mut(*at)
                         {
@@ -259,76 +302,67 @@ impl<'a> Compiler<'a, '_> {
                         }
                     }
                 }
-                self.path.push(key);
-                let (parts, rows) = self.parts(attribute, value, branch.children, level)?;
+                self.path.push(attribute.spelled(spelling));
+                self.parts(attribute, object.view_at(place as usize), level)?;
                 self.path.pop();
-                self.nearest = saved;
-                self.restore(&mut layer);
-                layer.node(Body::Parts(parts.into_boxed_slice()), rows)
-            }
-            (attribute, values) => {
-                if let (Some(attribute), Some((key, value))) = (attribute, values) {
-                    self.lay_unsplit(&mut layer, attribute, key, value);
+                if let Some(saved) = saved {
+                    self.nearest = saved;
                 }
-                self.end_row(level);
-                self.restore(&mut layer);
-                layer.node(Body::Row, 1)
+                self.close(node)?;
+            }
+            values => {
+                if let Some((attribute, (place, spelling))) = values {
+                    self.lay_unsplit(attribute, spelling, object.view_at(place as usize))?;
+                }
+                self.pass_over(branch.below)?;
+                self.end_row(level)?;
             }
         }
+        self.restore(undo);
+        Ok(())
     }
 
-    /// Counts a row that ends in a branch at `level`: it names a value one level up.
-    fn end_row(&mut self, level: usize) {
+    /// A row ends in a branch at `level`: it names a value one level up.
+    fn end_row(&mut self, level: usize) -> Result<(), Error> {
         self.count_row();
         if let Some(above) = level.checked_sub(1).and_then(|above| self.levels.get_mut(above)) {
             above.rows += 1;
         }
+        self.end_node(Body::Row).map(drop)
     }
 
     fn lay_unsplit(
         &mut self,
-        layer: &mut Layer<'a>,
         attribute: &'a Attribute,
-        key: &'a str,
-        value: &'a Value,
-    ) {
-        match value {
-            Value::Array(items) if items.iter().all(is_scalar) => {
-                self.lay(layer, &attribute.plural, |out| write(value, out));
-            }
-            Value::Object(map) if map.values().all(Value::is_null) => {
-                self.lay(layer, &attribute.plural, |out| {
-                    out.push(b'[');
-                    for (at, name) in map.keys().enumerate() {
-                        if at > 0 {
-                            out.push(b',');
-                        }
-                        write_text(name, out);
-                    }
-                    out.push(b']');
-                });
-            }
-            other => self.lay(layer, key, |out| write(other, out)),
+        spelling: Spelling,
+        value: View<'a>,
+    ) -> Result<(), Error> {
+        if value.kind() == Kind::List && value.items().all(|item| item.is_scalar()) {
+            return self.lay(&attribute.plural, |out| value.write(out));
         }
+        if value.is_object() && value.members().all(|(_, entry)| entry.is_null()) {
+            return self.lay(&attribute.plural, |out| {
+                out.push(b'[');
+                for (at, (name, _)) in value.members().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    write_text(name, out);
+                }
+                out.push(b']');
+            });
+        }
+        self.lay(attribute.spelled(spelling), |out| value.write(out))
     }
 
-    fn parts(
-        &mut self,
-        attribute: &'a Attribute,
-        value: &'a Value,
-        children: Vec<Branch<'a>>,
-        level: usize,
-    ) -> Result<(Vec<Part>, u64), Error> {
-        let mut children = children.into_iter();
-        let mut parts = Vec::new();
-        let mut rows = 0_u64;
-        if items(value).all(is_scalar) {
-            let (part, count) = self.batches(level, items(value), write)?;
-            return Ok((vec![part], count));
+    /// What hangs below a branch: rows of the values at `level`.
+    fn parts(&mut self, attribute: &'a Attribute, value: View<'a>, level: usize) -> Result<(), Error> {
+        if value.is_list_of_scalars() || value.is_scalar() {
+            return self.batches(level, value.items_or_itself(), |item, out| item.write(out));
         }
-        for item in items(value) {
-            let Value::Object(map) = item else {
-                if let Some(at) = items(value).position(Value::is_null) {
+        for item in value.items_or_itself() {
+            if !item.is_object() {
+                if let Some(at) = value.items_or_itself().position(|item| item.is_null()) {
                     return Err(Error::job(format!(
                         "`{}[{at}]` is null, which is no name: take it out",
                         self.here()
@@ -338,58 +372,45 @@ impl<'a> Compiler<'a, '_> {
                     "`{}` mixes {} with objects: write either names (text, numbers, true or false) or objects whose \
                      keys are the names",
                     self.here(),
-                    excerpt(item)
+                    excerpt_of(item)
                 )));
-            };
-            let (part, count) = if map.values().all(Value::is_null) {
-                self.batches(level, map.keys(), |name: &String, out| write_text(name, out))?
-            } else {
-                let mut nodes = Vec::with_capacity(map.len());
-                for (name, entry) in map {
-                    nodes.push(self.entry(attribute, name, entry, &mut children, level)?);
-                }
-                let count = nodes
-                    .iter()
-                    .fold(0_u64, |sum, node| sum.saturating_add(node.rows));
-                (Part::Entries(nodes.into_boxed_slice()), count)
-            };
-            parts.push(part);
-            rows = rows.saturating_add(count);
+            }
+            if item.members().all(|(_, entry)| entry.is_null()) {
+                self.batches(level, item.members(), |(name, _), out| write_text(name, out))?;
+                continue;
+            }
+            for (name, entry) in item.members() {
+                self.entry(attribute, name, entry, level)?;
+            }
         }
-        Ok((parts, rows))
+        Ok(())
     }
 
     fn entry(
         &mut self,
         attribute: &'a Attribute,
         name: &'a str,
-        entry: &'a Value,
-        children: &mut std::vec::IntoIter<Branch<'a>>,
+        entry: View<'a>,
         level: usize,
-    ) -> Result<Node, Error> {
-        let mut layer = Layer::default();
-        self.lay(&mut layer, &attribute.plural, |out| {
+    ) -> Result<(), Error> {
+        let undo = self.undo.len();
+        self.lay(&attribute.plural, |out| {
             out.push(b'[');
             write_text(name, out);
             out.push(b']');
-        });
+        })?;
         if let Some(level) = self.levels.get_mut(level) {
             level.values += 1;
         }
-        match (
-            entry,
-            matches!(entry, Value::Object(_))
-                .then(|| children.next())
-                .flatten(),
-        ) {
-            (Value::Null, _) => {
-                self.end_row(level + 1);
-                self.restore(&mut layer);
-                layer.node(Body::Row, 1)
+        match entry.kind() {
+            Kind::Null => {
+                self.end_row(level + 1)?;
+                self.restore(undo);
+                Ok(())
             }
-            (Value::Object(object), Some(branch)) => {
+            Kind::Object => {
                 for key in [&attribute.plural, &attribute.name] {
-                    if object.contains_key(key) {
+                    if entry.get(key).is_some() {
                         return Err(Error::job(format!(
                             "`{}.{}.{key}` names its own level again: take it out, the value is called {:?} already",
                             self.here(),
@@ -399,16 +420,16 @@ impl<'a> Compiler<'a, '_> {
                     }
                 }
                 self.path.push(name);
-                let node = self.branch(layer, branch, level + 1, &[])?;
+                self.branch(entry, level + 1, undo, &[])?;
                 self.path.pop();
-                Ok(node)
+                Ok(())
             }
-            _ => Err(Error::job(format!(
+            kind => Err(Error::job(format!(
                 "`{}.{}` is {} ({}): to be split, a value is null or an object",
                 self.here(),
                 shorten(name),
-                kind(entry),
-                excerpt(entry)
+                kind.name(),
+                excerpt_of(entry)
             ))),
         }
     }
@@ -418,13 +439,12 @@ impl<'a> Compiler<'a, '_> {
         level: usize,
         values: impl ExactSizeIterator<Item = T>,
         write_one: impl Fn(T, &mut Vec<u8>),
-    ) -> Result<(Part, u64), Error> {
+    ) -> Result<(), Error> {
         let count = values.len();
         let size = self.nearest.get(level).copied().flatten().unwrap_or(1);
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let mut text = Vec::new();
-        let mut ends = Vec::with_capacity(count.div_ceil(size));
-        let (mut batch_start, mut longest, mut in_batches) = (0, 0, 0);
+        let Tree { text, batches, .. } = &mut self.tree;
+        let (mut batch_start, mut longest, mut in_batches) = (text.len(), 0, 0);
         for (at, value) in values.enumerate() {
             if at > 0 {
                 text.push(b',');
@@ -432,14 +452,14 @@ impl<'a> Compiler<'a, '_> {
                     batch_start = text.len();
                 }
             }
-            write_one(value, &mut text);
+            write_one(value, text);
             if (at + 1) % size == 0 || at + 1 == count {
-                ends.push(u32::try_from(text.len()).map_err(|_| too_large())?);
+                batches.push(narrow(text.len())?);
                 longest = longest.max(text.len() - batch_start);
                 in_batches += text.len() - batch_start;
             }
         }
-        let rows = ends.len() as u64;
+        let rows = count.div_ceil(size) as u64;
         // The opening `"sections":[`, and `],` behind the values.
         let around = self.openings.get(level).map_or(0, |opening| opening.len() as u64) + 2;
         if rows > 0 {
@@ -453,14 +473,9 @@ impl<'a> Compiler<'a, '_> {
             level.values += count as u64;
             level.rows += rows;
         }
-        Ok((
-            Part::Batches {
-                level,
-                values: text.into_boxed_slice(),
-                ends: ends.into_boxed_slice(),
-            },
-            rows,
-        ))
+        // A schema has at most 32 levels.
+        let level = u8::try_from(level).unwrap_or(u8::MAX);
+        self.end_node(Body::Batches(level)).map(drop)
     }
 
     fn here(&self) -> String {

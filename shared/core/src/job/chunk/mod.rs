@@ -8,7 +8,7 @@ pub(crate) mod compile;
 pub(crate) mod inspect;
 mod rows;
 
-use crate::error::shorten;
+use crate::error::{Error, ErrorKind, shorten};
 use crate::json::write_text;
 
 pub use rows::Rows;
@@ -16,7 +16,7 @@ pub use rows::Rows;
 /// A job, ready to be written as rows.
 #[derive(Debug)]
 pub struct Chunks {
-    root: Node,
+    tree: Tree,
     /// What each date adds to a row: `"date_list":["2024-03-05"],`. One empty piece if there are no dates; none if the
     /// job has no rows at all.
     dates: Vec<Box<[u8]>>,
@@ -39,45 +39,86 @@ pub struct Level {
     pub rows: u64,
 }
 
-/// One place in the tree: what it adds to a row, and what hangs below.
-#[derive(Debug)]
-struct Node {
-    /// Serialized members, each with a comma behind it: `"stores":["x"],"k":5,`.
-    members: Box<[u8]>,
-    /// Where the members end and how long their keys are; empty for a node without descendants.
-    index: Box<[Member]>,
-    /// Serialized keys of members further out that give way to this node. Nearly always empty.
-    shadows: Box<[Box<[u8]>]>,
-    body: Body,
-    rows: u64,
+/// The tree, in a few long lists, since a job may have hundreds of thousands of places. A node is followed by those that
+/// hang below it. What it has in the other lists begins where that of the node before it ends.
+#[derive(Debug, Default)]
+struct Tree {
+    nodes: Vec<Node>,
+    /// Members, each with a comma behind it (`"stores":["x"],"k":5,`), or values with commas between them.
+    text: Vec<u8>,
+    /// The members of nodes that others hang below.
+    members: Vec<Member>,
+    /// Serialized keys of members further out that give way to a node. Nearly always none.
+    shadows: Vec<Box<[u8]>>,
+    /// Where batches end in `text`; the next one begins behind the comma.
+    batches: Vec<u32>,
 }
 
+/// One place in the tree: what it adds to a row.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    end: Ends,
+    /// How many nodes it takes with those below it.
+    extent: u32,
+    rows: u32,
+    body: Body,
+}
+
+/// Where the parts of a node end in the lists of the tree.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ends {
+    text: u32,
+    members: u32,
+    shadows: u32,
+    batches: u32,
+}
+
+/// A member, by where it stands in the text of its node.
 #[derive(Debug, Clone, Copy)]
 struct Member {
+    /// How long its key is.
     key: u32,
     end: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Body {
-    /// One row, ending here.
+    /// Members, and with them a row ends.
     Row,
-    /// Several pieces, in order.
-    Parts(Box<[Part]>),
+    /// Members that all rows below have.
+    Branch,
+    /// A row for each batch of values of a level.
+    Batches(u8),
 }
 
-#[derive(Debug)]
-enum Part {
-    /// Rows that name a batch of values each.
-    Batches {
-        level: usize,
-        /// All values, serialized, with commas between them.
-        values: Box<[u8]>,
-        /// Where each batch ends; the next one begins behind the comma.
-        ends: Box<[u32]>,
-    },
-    /// One node for each value.
-    Entries(Box<[Node]>),
+impl Tree {
+    /// Where the parts of a node begin.
+    fn begin(&self, node: usize) -> Ends {
+        let before = node.checked_sub(1).and_then(|before| self.nodes.get(before));
+        before.map_or_else(Ends::default, |before| before.end)
+    }
+
+    fn rows(&self) -> u64 {
+        self.nodes.first().map_or(0, |root| u64::from(root.rows))
+    }
+}
+
+/// The elements of a list from one to another.
+fn between<T>(list: &[T], start: u32, end: u32) -> &[T] {
+    list.get(start as usize..end as usize).unwrap_or_default()
+}
+
+/// A place in one of the tree's lists, or a number of rows.
+///
+/// # Errors
+/// `TaskTooLarge` beyond four thousand million.
+fn narrow(at: usize) -> Result<u32, Error> {
+    u32::try_from(at).map_err(|_| {
+        Error::new(
+            ErrorKind::TaskTooLarge,
+            "the job holds more than 4 GiB: split it into several jobs",
+        )
+    })
 }
 
 /// What a job says of its dates, after they were worked out.
@@ -122,8 +163,8 @@ impl Chunks {
     }
 
     /// How many rows there are for each date (or without dates).
-    pub const fn rows_per_date(&self) -> u64 {
-        self.root.rows
+    pub fn rows_per_date(&self) -> u64 {
+        self.tree.rows()
     }
 
     /// How many bytes the rows have, a line feed behind each.

@@ -1,6 +1,6 @@
 //! The third pass: rows, one at a time, put together from serialized pieces.
 
-use super::{Body, Chunks, Node, Part};
+use super::{Body, Chunks, between};
 
 impl Chunks {
     /// The rows, in order.
@@ -17,12 +17,12 @@ impl Chunks {
             next_date: 0,
             remaining: self.rows.saturating_sub(first),
         };
-        if let Some(date) = first.checked_div(self.root.rows)
+        if let Some(date) = first.checked_div(self.tree.rows())
             && rows.remaining > 0
         {
             rows.next_date = usize::try_from(date).unwrap_or(usize::MAX);
             rows.begin_date();
-            rows.pass_over(first % self.root.rows);
+            rows.pass_over(first % self.tree.rows());
         } else {
             rows.next_date = self.dates.len();
         }
@@ -38,22 +38,33 @@ pub struct Rows<'a> {
     chunks: &'a Chunks,
     /// What the frames have in common, then the rest of the row that was lent last.
     buffer: Vec<u8>,
-    frames: Vec<Frame<'a>>,
+    frames: Vec<Frame>,
     next_date: usize,
     remaining: u64,
 }
 
+/// A node whose rows are being made; the outermost one is the date.
 #[derive(Debug, Clone, Copy)]
-struct Frame<'a> {
-    node: &'a Node,
+struct Frame {
     /// Where in the buffer the rows of this node begin, and where what they have in common ends.
     start: usize,
     end: usize,
-    part: usize,
+    /// The nodes below that are still to come; for batches those of their list.
     next: usize,
+    last: usize,
+    kind: FrameKind,
 }
 
-impl<'a> Rows<'a> {
+#[derive(Debug, Clone, Copy)]
+enum FrameKind {
+    Date,
+    /// The node at that place.
+    Branch(usize),
+    /// Batches of a level; where the next one begins.
+    Batches(u8, usize),
+}
+
+impl Rows<'_> {
     /// The next row, without a line feed; `None` after the last one.
     pub fn next_row(&mut self) -> Option<&[u8]> {
         loop {
@@ -64,47 +75,26 @@ impl<'a> Rows<'a> {
                 self.begin_date();
                 continue;
             };
-            let (start, end) = (frame.start, frame.end);
-            match &frame.node.body {
-                Body::Row => {
-                    self.frames.pop();
-                    self.buffer.truncate(end);
-                    return Some(self.finish(start));
-                }
-                Body::Parts(parts) => match parts.get(frame.part) {
-                    None => {
-                        self.frames.pop();
-                    }
-                    Some(Part::Batches { level, values, ends }) => {
-                        let Some(batch_end) = ends.get(frame.next) else {
-                            frame.part += 1;
-                            frame.next = 0;
-                            continue;
-                        };
-                        let from = match frame.next.checked_sub(1).and_then(|before| ends.get(before)) {
-                            Some(before) => *before as usize + 1,
-                            None => 0,
-                        };
-                        frame.next += 1;
-                        self.buffer.truncate(end);
-                        self.buffer
-                            .extend_from_slice(self.chunks.openings.get(*level).map_or(&[], |text| text));
-                        self.buffer
-                            .extend_from_slice(values.get(from..*batch_end as usize).unwrap_or_default());
-                        self.buffer.extend_from_slice(b"],");
-                        return Some(self.finish(start));
-                    }
-                    Some(Part::Entries(nodes)) => {
-                        let Some(node) = nodes.get(frame.next) else {
-                            frame.part += 1;
-                            frame.next = 0;
-                            continue;
-                        };
-                        frame.next += 1;
-                        self.buffer.truncate(end);
-                        self.enter(node);
-                    }
-                },
+            if frame.next >= frame.last {
+                self.frames.pop();
+                continue;
+            }
+            let tree = &self.chunks.tree;
+            if let FrameKind::Batches(level, from) = &mut frame.kind {
+                let to = tree.batches.get(frame.next).map_or(0, |end| *end as usize);
+                let values = tree.text.get(*from..to).unwrap_or_default();
+                *from = to + 1;
+                frame.next += 1;
+                let (start, end) = (frame.start, frame.end);
+                let opening = self.chunks.openings.get(usize::from(*level));
+                self.buffer.truncate(end);
+                self.buffer.extend_from_slice(opening.map_or(&[], |text| text));
+                self.buffer.extend_from_slice(values);
+                self.buffer.extend_from_slice(b"],");
+                return Some(self.finish(start));
+            }
+            if let Some(start) = self.enter() {
+                return Some(self.finish(start));
             }
         }
     }
@@ -123,52 +113,87 @@ impl<'a> Rows<'a> {
     fn begin_date(&mut self) {
         self.frames.clear();
         self.buffer.clear();
-        self.buffer.push(b'{');
-        self.buffer
-            .extend_from_slice(self.chunks.dates.get(self.next_date).map_or(&[], |piece| piece));
+        self.begin_row(self.next_date);
         self.next_date += 1;
-        self.enter(&self.chunks.root);
+        self.frames.push(Frame {
+            start: 0,
+            end: self.buffer.len(),
+            next: 0,
+            last: self.chunks.tree.nodes.len(),
+            kind: FrameKind::Date,
+        });
     }
 
-    /// Goes one node down; the buffer ends where the frame above ends.
-    fn enter(&mut self, node: &'a Node) {
-        let mut start = self.frames.last().map_or(0, |frame| frame.start);
-        if !node.shadows.is_empty() {
-            start = self.buffer.len();
-            self.copy_without(&node.shadows);
+    /// What each row of a date begins with.
+    fn begin_row(&mut self, date: usize) {
+        let piece = self.chunks.dates.get(date);
+        self.buffer.push(b'{');
+        self.buffer.extend_from_slice(piece.map_or(&[], |piece| piece));
+    }
+
+    /// Goes on to the next node of the innermost frame. If a row ends there, its members are in the buffer, and this is
+    /// where it begins.
+    fn enter(&mut self) -> Option<usize> {
+        let tree = &self.chunks.tree;
+        let frame = self.frames.last_mut()?;
+        let place = frame.next;
+        let node = tree.nodes.get(place)?;
+        frame.next += node.extent as usize;
+        let (mut start, end) = (frame.start, frame.end);
+        let begin = tree.begin(place);
+        self.buffer.truncate(end);
+        if let Body::Batches(level) = node.body {
+            self.frames.push(Frame {
+                start,
+                end,
+                next: begin.batches as usize,
+                last: node.end.batches as usize,
+                kind: FrameKind::Batches(level, begin.text as usize),
+            });
+            return None;
         }
-        self.buffer.extend_from_slice(&node.members);
+        let shadows = between(&tree.shadows, begin.shadows, node.end.shadows);
+        if !shadows.is_empty() {
+            start = end;
+            self.copy_without(shadows);
+        }
+        self.buffer
+            .extend_from_slice(between(&tree.text, begin.text, node.end.text));
+        if node.body == Body::Row {
+            return Some(start);
+        }
         self.frames.push(Frame {
-            node,
             start,
             end: self.buffer.len(),
-            part: 0,
-            next: 0,
+            next: place + 1,
+            last: place + node.extent as usize,
+            kind: FrameKind::Branch(place),
         });
+        None
     }
 
     /// Begins the row anew behind what is there, without the members that give way.
     fn copy_without(&mut self, shadows: &[Box<[u8]>]) {
-        self.buffer.push(b'{');
-        let date = self.next_date.saturating_sub(1);
-        self.buffer
-            .extend_from_slice(self.chunks.dates.get(date).map_or(&[], |piece| piece));
-        for (at, frame) in self.frames.iter().enumerate() {
+        self.begin_row(self.next_date.saturating_sub(1));
+        let tree = &self.chunks.tree;
+        let branches = || {
+            self.frames.iter().filter_map(|frame| match frame.kind {
+                FrameKind::Branch(place) => Some((tree.begin(place), tree.nodes.get(place)?.end)),
+                FrameKind::Date | FrameKind::Batches(..) => None,
+            })
+        };
+        for (at, (begin, end)) in branches().enumerate() {
+            let members = between(&tree.text, begin.text, end.text);
             let mut from = 0;
-            for member in &frame.node.index {
-                let text = frame
-                    .node
-                    .members
-                    .get(from..member.end as usize)
-                    .unwrap_or_default();
+            for member in between(&tree.members, begin.members, end.members) {
+                let text = members.get(from..member.end as usize).unwrap_or_default();
                 let key = text.get(..member.key as usize).unwrap_or_default();
                 from = member.end as usize;
-                let later = self
-                    .frames
-                    .iter()
+                let mut later = branches()
                     .skip(at + 1)
-                    .flat_map(|frame| frame.node.shadows.iter());
-                if !later.chain(shadows).any(|shadow| **shadow == *key) {
+                    .flat_map(|(begin, end)| between(&tree.shadows, begin.shadows, end.shadows))
+                    .chain(shadows);
+                if !later.any(|shadow| **shadow == *key) {
                     self.buffer.extend_from_slice(text);
                 }
             }
@@ -177,39 +202,26 @@ impl<'a> Rows<'a> {
 
     /// Passes over `rows` rows of the date that has just begun.
     fn pass_over(&mut self, mut rows: u64) {
+        let tree = &self.chunks.tree;
         while rows > 0 {
             let Some(frame) = self.frames.last_mut() else {
                 return;
             };
-            let Body::Parts(parts) = &frame.node.body else {
+            if let FrameKind::Batches(_, from) = &mut frame.kind {
+                frame.next += usize::try_from(rows).unwrap_or(usize::MAX);
+                let end = frame.next.checked_sub(1).and_then(|last| tree.batches.get(last));
+                *from = end.map_or(0, |end| *end as usize + 1);
                 return;
-            };
-            match parts.get(frame.part) {
+            }
+            match tree.nodes.get(frame.next) {
                 None => return,
-                Some(Part::Batches { ends, .. }) => {
-                    let here = usize::try_from(rows).unwrap_or(usize::MAX).min(ends.len());
-                    rows -= here as u64;
-                    frame.next = here;
-                    if here == ends.len() {
-                        frame.part += 1;
-                        frame.next = 0;
-                    }
+                Some(node) if u64::from(node.rows) <= rows => {
+                    rows -= u64::from(node.rows);
+                    frame.next += node.extent as usize;
                 }
-                Some(Part::Entries(nodes)) => match nodes.get(frame.next) {
-                    None => {
-                        frame.part += 1;
-                        frame.next = 0;
-                    }
-                    Some(node) => {
-                        frame.next += 1;
-                        if node.rows <= rows {
-                            rows -= node.rows;
-                        } else {
-                            self.buffer.truncate(frame.end);
-                            self.enter(node);
-                        }
-                    }
-                },
+                Some(_) => {
+                    self.enter();
+                }
             }
         }
     }

@@ -1,11 +1,9 @@
 //! Dates that are not what a worker takes them for.
 
-use serde_json::Value;
-
 use super::{Planned, Reviewer, not_a_list};
-use crate::error::{excerpt, shorten};
+use crate::error::{excerpt_of, shorten};
 use crate::job::period;
-use crate::json::is_empty;
+use crate::json::{Kind, View};
 use crate::warning::{Step, WarningKind};
 
 /// Why a period is not expanded, at the root and in a branch.
@@ -18,7 +16,7 @@ impl<'a> Reviewer<'a, '_> {
     pub(super) fn dates_of_root(&mut self, planned: &Planned<'a>) {
         let job = planned.job;
         let list = job.get("date_list");
-        let period = job.get("period").filter(|period| !period::is_none(period));
+        let period = job.get("period").filter(|period| !period::is_none(*period));
         if planned.isolate_days && !planned.has_dates {
             self.warn(WarningKind::NoDates, "isolate_days", || match list {
                 Some(list) => format!(
@@ -35,7 +33,7 @@ impl<'a> Reviewer<'a, '_> {
             (Some(period), _) if !planned.dates_read => {
                 self.period_as_payload(period);
             }
-            (Some(_), Some(list)) if !is_empty(list) => {
+            (Some(_), Some(list)) if !list.is_empty() => {
                 self.warn(WarningKind::ReplacedDateList, "date_list", || {
                     "`period` replaces the `date_list` of the job: keep one of the two".to_owned()
                 });
@@ -50,7 +48,7 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// A period that the worker gets as it is.
-    pub(super) fn period_as_payload(&mut self, period: &'a Value) {
+    pub(super) fn period_as_payload(&mut self, period: View<'a>) {
         if period::is_none(period) {
             return;
         }
@@ -60,7 +58,7 @@ impl<'a> Reviewer<'a, '_> {
             Ok(_) => self.warn(WarningKind::UnexpandedPeriod, "period", || {
                 format!(
                     "`period` is not expanded, the worker gets {} as it is: {why}{}",
-                    excerpt(period),
+                    excerpt_of(period),
                     if at_root { FLAG } else { "" },
                 )
             }),
@@ -71,21 +69,23 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// A `date_list` in the branch where the reviewer is.
-    pub(super) fn list_of_dates(&mut self, list: &'a Value) {
-        let Some(items) = list.as_array() else { return };
-        let good = |item: &Value| {
-            item.as_str()
+    pub(super) fn list_of_dates(&mut self, list: View<'a>) {
+        if list.kind() != Kind::List {
+            return;
+        }
+        let good = |item: View<'_>| {
+            item.as_text()
                 .is_some_and(|text| period::civil_date(text).is_some())
         };
-        if let Some((index, first)) = items.iter().enumerate().find(|(_, item)| !good(item)) {
-            let others = items.iter().filter(|item| !good(item)).count() - 1;
+        if let Some((index, first)) = list.items().enumerate().find(|(_, item)| !good(*item)) {
+            let others = list.items().filter(|item| !good(*item)).count() - 1;
             self.path.push(Step::Key("date_list"));
             self.warn_at(WarningKind::InvalidDate, "date_list", Some(Step::Index(index)), || {
                 let others = match others {
                     0 => String::new(),
                     count => format!(" (and {count} more)"),
                 };
-                let shown = first.as_str().map_or_else(|| excerpt(first), |text| format!("{:?}", shorten(text)));
+                let shown = first.as_text().map_or_else(|| excerpt_of(first), |text| format!("{:?}", shorten(text)));
                 format!("{shown} in `date_list` is no date of the form YYYY-MM-DD in the calendar{others}: correct it")
             });
             self.path.pop();

@@ -1,11 +1,9 @@
 //! Where values stand that were not found where they are looked for.
 
-use serde_json::{Map, Value};
-
 use crate::error::shorten;
 use crate::job::fields::looks_like_flag;
 use crate::job::schema::Attribute;
-use crate::json::is_empty;
+use crate::json::{Kind, View};
 use crate::suggest::nearest;
 use crate::warning::{Step, json_path};
 
@@ -13,7 +11,7 @@ use crate::warning::{Step, json_path};
 const MAX_LOOKED_AT: usize = 10_000;
 
 /// Where values of an attribute stand that an object lacks, as a part of a sentence; or nothing.
-pub(crate) fn hint(object: &Map<String, Value>, attribute: &Attribute) -> String {
+pub(crate) fn hint(object: View<'_>, attribute: &Attribute) -> String {
     look(object, attribute).map_or_else(String::new, |found| found.sentence(&[]))
 }
 
@@ -39,35 +37,35 @@ impl Found<'_> {
 struct Seen<'a> {
     parent: Option<usize>,
     step: Step<'a>,
-    value: &'a Value,
+    value: View<'a>,
 }
 
 /// Looks for values of an attribute anywhere in an object, the outermost first; else for a key that is like its name.
-pub(super) fn look<'a>(object: &'a Map<String, Value>, attribute: &'a Attribute) -> Option<Found<'a>> {
+pub(super) fn look<'a>(object: View<'a>, attribute: &'a Attribute) -> Option<Found<'a>> {
     let known = [attribute.plural.as_str(), attribute.name.as_str()];
     let mut seen: Vec<Seen<'a>> = Vec::new();
-    push(&mut seen, None, object.iter());
+    push(&mut seen, None, object);
     let mut like: Option<(usize, &'a str)> = None;
     let mut next = 0;
     while let Some(Seen { step, value, .. }) = seen.get(next) {
         let (step, value) = (*step, *value);
         if let Step::Key(key) = step
-            && !is_empty(value)
+            && !value.is_empty()
         {
             if known.contains(&key) {
                 return Some(found(&seen, next, None));
             }
-            let holds_values = value.is_array() || value.is_object();
+            let holds_values = matches!(value.kind(), Kind::List | Kind::Object);
             if like.is_none() && holds_values && !looks_like_flag(key) {
                 like = nearest(key, known, 0.9).map(|name| (next, name));
             }
         }
-        if let Some(object) = value.as_object() {
-            push(&mut seen, Some(next), object.iter());
+        if value.is_object() {
+            push(&mut seen, Some(next), value);
         }
-        if let Some(list) = value.as_array() {
+        if value.kind() == Kind::List && !value.is_list_of_scalars() {
             let room = MAX_LOOKED_AT.saturating_sub(seen.len());
-            let items = list.iter().enumerate().take(room);
+            let items = value.items().enumerate().take(room);
             seen.extend(
                 items
                     .filter(|(_, item)| item.is_object())
@@ -83,13 +81,9 @@ pub(super) fn look<'a>(object: &'a Map<String, Value>, attribute: &'a Attribute)
     like.map(|(at, name)| found(&seen, at, Some(name)))
 }
 
-fn push<'a>(
-    seen: &mut Vec<Seen<'a>>,
-    parent: Option<usize>,
-    members: impl Iterator<Item = (&'a String, &'a Value)>,
-) {
+fn push<'a>(seen: &mut Vec<Seen<'a>>, parent: Option<usize>, object: View<'a>) {
     let room = MAX_LOOKED_AT.saturating_sub(seen.len());
-    seen.extend(members.take(room).map(|(key, value)| Seen {
+    seen.extend(object.members().take(room).map(|(key, value)| Seen {
         parent,
         step: Step::Key(key),
         value,

@@ -6,20 +6,20 @@ pub(crate) mod elsewhere;
 mod names;
 mod values;
 
-use serde_json::{Map, Value};
+use std::collections::HashSet;
 
-use crate::error::{excerpt, shorten};
-use crate::job::fields::{Job, looks_like_flag, read_batch_size, read_switch};
+use crate::error::{excerpt_of, shorten};
+use crate::job::fields::{looks_like_flag, read_batch_size, read_switch};
 use crate::job::review::names::Names;
 use crate::job::schema::{Attribute, Meaning, Schema, Spelling};
-use crate::json::{is_empty, items, kind};
-use crate::warning::{Document, Step, WarningKind, Warnings, json_path};
+use crate::json::View;
+use crate::warning::{Document as Subject, Step, WarningKind, Warnings, json_path};
 
 /// A job that was planned, and what the plan made of it.
 pub(crate) struct Planned<'a> {
     pub(crate) schema: &'a Schema,
     /// Without its `lambda_name`.
-    pub(crate) job: &'a Job,
+    pub(crate) job: View<'a>,
     /// Whether it is split by attributes.
     pub(crate) split: bool,
     /// Whether its dates are read: it is split, by attributes or by dates, or the schema always expands periods.
@@ -58,10 +58,34 @@ struct Reviewer<'a, 'w> {
 /// The keys of a branch that are remembered.
 const MAX_ALIKE: usize = 32;
 
+/// The keys of an object, gathered when the first is asked for.
+struct Keys<'a> {
+    object: View<'a>,
+    gathered: Option<HashSet<&'a str>>,
+}
+
+impl<'a> Keys<'a> {
+    const fn of(object: View<'a>) -> Self {
+        Self {
+            object,
+            gathered: None,
+        }
+    }
+
+    fn have(&mut self, key: &str) -> bool {
+        let object = self.object;
+        self.gathered
+            .get_or_insert_with(|| object.members().map(|(key, _)| key).collect())
+            .contains(key)
+    }
+}
+
 /// What a key is, as far as it tells what to look at.
 #[derive(Debug, Clone, Copy)]
 enum Class {
-    /// Values of the level, or payload of which there is nothing to say.
+    /// Values of the level.
+    Values,
+    /// Payload of which there is nothing to say.
     Quiet,
     /// Something that the schema knows.
     Known(Meaning),
@@ -159,7 +183,7 @@ struct Flag<'a> {
 }
 
 impl<'a> Flag<'a> {
-    fn read(key: &'a str, value: &'a Value, meaning: Meaning) -> Option<Self> {
+    fn read(key: &'a str, value: View<'a>, meaning: Meaning) -> Option<Self> {
         let name = || key.to_owned();
         let (attribute, spelling, is_size, setting) = match meaning {
             Meaning::Isolate(attribute, spelling) => {
@@ -196,7 +220,7 @@ impl<'a> Reviewer<'a, '_> {
         sentence: impl FnOnce() -> String,
     ) {
         let path = &self.path;
-        self.warnings.add_once(kind, Document::Job, key, || {
+        self.warnings.add_once(kind, Subject::Job, key, || {
             (json_path(path.iter().copied().chain(step)), sentence())
         });
     }
@@ -204,69 +228,72 @@ impl<'a> Reviewer<'a, '_> {
     fn root(&mut self, planned: &Planned<'a>) {
         let Planned { schema, job, .. } = planned;
         self.dates_of_root(planned);
-        if let Some(name) = job.get("job_schema_name").filter(|name| !is_empty(name))
+        if let Some(name) = job.get("job_schema_name").filter(|name| !name.is_empty())
             && !planned.split
             && !planned.dates_read
         {
             self.warn(WarningKind::IdleSchema, "job_schema_name", || {
                 format!(
                     "`job_schema_name` is {} and has no effect, since the job is not split: {}",
-                    excerpt(name),
+                    excerpt_of(name),
                     choice_of_flags(schema),
                 )
             });
         }
     }
 
-    fn branch(&mut self, object: &'a Map<String, Value>, level: usize, outer: Flags) -> Inside {
-        let attribute = self.schema.attributes.get(level);
+    fn branch(&mut self, object: View<'a>, level: usize, outer: Flags) -> Inside {
         let mut flags: Vec<Flag<'a>> = Vec::new();
-        for (position, (key, value)) in object.iter().enumerate() {
+        let mut inside = Inside::default();
+        let mut values = None;
+        let mut keys = Keys::of(object);
+        for (position, (key, value)) in object.members().enumerate() {
             match self.class(key, position, level) {
                 Class::Quiet => {}
+                Class::Values if value.is_empty() => inside.add(Inside::any_from(level)),
+                Class::Values => values = Some((key, value)),
                 Class::Known(Meaning::DateList) => self.list_of_dates(value),
                 Class::Known(meaning) => flags.extend(Flag::read(key, value, meaning)),
-                Class::Odd => self.odd(object, key, value, level),
+                Class::Odd => self.odd(&mut keys, key, value, level),
             }
         }
         let laid = flags.iter().fold(outer, |laid, flag| laid.with(flag));
-        let mut inside = Inside::default();
-        if let Some(attribute) = attribute {
-            for key in [&attribute.plural, &attribute.name] {
-                match object.get(key) {
-                    None => {}
-                    Some(value) if is_empty(value) => inside.add(Inside::any_from(level)),
-                    Some(value) => inside.add(self.values(key, value, level, laid)),
-                }
-            }
+        // Only one of the two spellings holds values: that was checked.
+        if let Some((key, value)) = values {
+            inside.add(self.values(key, value, level, laid));
         }
         self.flags(object, level, &flags, outer, &mut inside);
         inside
     }
 
     /// The values of a level, and what is inside them.
-    fn values(&mut self, key: &'a str, value: &'a Value, level: usize, laid: Flags) -> Inside {
+    fn values(&mut self, key: &'a str, value: View<'a>, level: usize, laid: Flags) -> Inside {
         let mut inside = Inside {
             values: Levels::one(level),
             ..Inside::default()
         };
         self.duplicates(WarningKind::DuplicateValue, key, value);
-        let list = value.as_array().is_some();
+        if value.is_list_of_scalars() {
+            inside.batches = Levels::one(level);
+            inside.open_batches = Levels::one(level);
+            return inside;
+        }
+        let list = value.is_list();
         self.path.push(Step::Key(key));
-        for (index, item) in items(value).enumerate() {
-            let Some(entries) = item.as_object() else {
+        for (index, item) in value.items_or_itself().enumerate() {
+            if !item.is_object() {
                 inside.batches = Levels::one(level);
                 continue;
-            };
+            }
             if list {
                 self.path.push(Step::Index(index));
             }
             let mut plain = true;
-            for (name, entry) in entries {
+            for (name, entry) in item.members() {
                 plain &= entry.is_null();
-                if let Some(object) = entry.as_object() {
+                if entry.is_object() {
                     self.path.push(Step::Key(name));
-                    inside.add(self.branch(object, level + 1, laid));
+                    inside.add(self.branch(entry, level + 1, laid));
                     self.path.pop();
                 }
             }
@@ -295,7 +322,7 @@ impl<'a> Reviewer<'a, '_> {
         }
         let attribute = self.schema.attributes.get(level);
         let class = if attribute.is_some_and(|attribute| key == attribute.plural || key == attribute.name) {
-            Class::Quiet
+            Class::Values
         } else {
             match self.schema.meanings.get(key) {
                 // The root's are looked at together with its period.
@@ -324,7 +351,7 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// A key of which something may have to be said.
-    fn odd(&mut self, object: &'a Map<String, Value>, key: &'a str, value: &'a Value, level: usize) {
+    fn odd(&mut self, keys: &mut Keys<'a>, key: &'a str, value: View<'a>, level: usize) {
         match key {
             "isolate_days" | "job_schema_name" => {
                 self.warn(WarningKind::MisplacedKey, key, || {
@@ -336,7 +363,7 @@ impl<'a> Reviewer<'a, '_> {
                 let (names, schema) = (&self.names, self.schema);
                 let path = &self.path;
                 self.warnings
-                    .add_once(WarningKind::UnknownFlag, Document::Job, key, || {
+                    .add_once(WarningKind::UnknownFlag, Subject::Job, key, || {
                         let sentence = format!(
                             "`{}` looks like a flag, but schema `{}` has no such attribute{}: it is payload",
                             shorten(key),
@@ -349,7 +376,7 @@ impl<'a> Reviewer<'a, '_> {
             _ => {
                 // A name beside the one it is like is hardly meant to be it.
                 if let Some(known) = self.names.meant(key, level)
-                    && !self.is_there(object, known, level)
+                    && !self.is_there(keys, known, level)
                 {
                     self.warn(WarningKind::MisspeltKey, key, || {
                         format!(
@@ -364,22 +391,22 @@ impl<'a> Reviewer<'a, '_> {
     }
 
     /// Whether a known key is there, or its other spelling.
-    fn is_there(&self, object: &Map<String, Value>, known: &str, level: usize) -> bool {
+    fn is_there(&self, keys: &mut Keys<'a>, known: &str, level: usize) -> bool {
         let values = self
             .schema
             .attributes
             .get(level)
             .filter(|it| it.plural == known || it.name == known);
         match values {
-            Some(Attribute { name, plural }) => object.contains_key(name) || object.contains_key(plural),
-            None => object.contains_key(known),
+            Some(Attribute { name, plural }) => keys.have(name) || keys.have(plural),
+            None => keys.have(known),
         }
     }
 
     /// The flags of a branch, once it is known what stands inside.
     fn flags(
         &mut self,
-        object: &'a Map<String, Value>,
+        object: View<'a>,
         level: usize,
         flags: &[Flag<'a>],
         outer: Flags,
@@ -448,11 +475,11 @@ impl<'a> Reviewer<'a, '_> {
         });
     }
 
-    fn splits_nothing(&mut self, object: &'a Map<String, Value>, level: usize, flag: &Flag<'a>) {
+    fn splits_nothing(&mut self, object: View<'a>, level: usize, flag: &Flag<'a>) {
         let schema = self.schema;
         let path = &self.path;
         self.warnings
-            .add_once(WarningKind::SplitsNothing, Document::Job, flag.key, || {
+            .add_once(WarningKind::SplitsNothing, Subject::Job, flag.key, || {
                 let here = json_path(path.iter().copied().chain([Step::Key(flag.key)]));
                 let key = shorten(flag.key);
                 let plural = schema
@@ -506,6 +533,10 @@ fn choice_of_flags(schema: &Schema) -> String {
 }
 
 /// The kind of a value as a sentence says it of a key that should hold a list.
-fn not_a_list(value: &Value) -> &'static str {
-    if is_empty(value) { "empty" } else { kind(value) }
+fn not_a_list(value: View<'_>) -> &'static str {
+    if value.is_empty() {
+        "empty"
+    } else {
+        value.kind().name()
+    }
 }

@@ -3,14 +3,12 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use serde_json::Value;
-
 use super::Reviewer;
 use crate::error::shorten;
-use crate::json::items;
+use crate::json::{Kind, View};
 use crate::warning::{Step, WarningKind};
 
-/// Lists up to this length are compared value by value: that is faster than sorting.
+/// Lists of values up to this length are compared value by value: that is faster than all else.
 const SHORT: usize = 16;
 
 /// A scalar as two of them are compared: its kind, and its text.
@@ -31,9 +29,9 @@ pub(super) struct Repeated<'a> {
 /// Looks for values that stand in a list twice: scalars, and the keys of objects. `room` is memory that is used again.
 ///
 /// Almost no list has any, so the look is quick and may be wrong one way: what it suspects is looked at closely.
-pub(super) fn repeated<'a>(value: &'a Value, room: &mut Vec<u64>) -> Option<Repeated<'a>> {
+pub(super) fn repeated<'a>(value: View<'a>, room: &mut Vec<u64>) -> Option<Repeated<'a>> {
     // The keys of one object are different.
-    if items(value).len() < 2 || !is_suspicious(value, room) {
+    if value.items_or_itself().len() < 2 || !is_suspicious(value, room) {
         return None;
     }
     let mut seen: HashSet<Scalar<'a>> = HashSet::new();
@@ -57,21 +55,20 @@ pub(super) fn repeated<'a>(value: &'a Value, room: &mut Vec<u64>) -> Option<Repe
     found
 }
 
-fn is_suspicious(value: &Value, room: &mut Vec<u64>) -> bool {
-    // Most lists are sorted, and then this is all.
-    let (mut length, mut is_sorted, mut last) = (0_usize, true, None);
+fn is_suspicious(value: View<'_>, room: &mut Vec<u64>) -> bool {
+    room.clear();
+    if value.is_list_of_scalars() && value.len() <= SHORT {
+        each(value, |scalar| room.push(trait_of(scalar)));
+        return (room.iter().enumerate()).any(|(at, one)| room.iter().take(at).any(|other| one == other));
+    }
+    let (mut is_sorted, mut last) = (true, None);
     each(value, |scalar| {
         is_sorted = is_sorted && last.is_none_or(|last| last < scalar);
         last = Some(scalar);
-        length += 1;
     });
+    // Many long lists are, and then this is all.
     if is_sorted {
         return false;
-    }
-    room.clear();
-    if length <= SHORT {
-        each(value, |scalar| room.push(trait_of(scalar)));
-        return (room.iter().enumerate()).any(|(at, one)| room.iter().take(at).any(|other| one == other));
     }
     each(value, |scalar| {
         let mut hasher = DefaultHasher::new();
@@ -93,33 +90,31 @@ fn trait_of((kind, text): Scalar<'_>) -> u64 {
 }
 
 /// The scalars of a list, and the keys of objects in it, in order.
-fn each<'a>(value: &'a Value, mut take: impl FnMut(Scalar<'a>)) {
-    for item in items(value) {
-        if let Some(scalar) = scalar(item) {
-            take(scalar);
-        } else if let Some(object) = item.as_object() {
-            object.keys().for_each(|key| take((TEXT, key)));
+fn each<'a>(value: View<'a>, mut take: impl FnMut(Scalar<'a>)) {
+    for item in value.items_or_itself() {
+        match scalar(item) {
+            Some(scalar) => take(scalar),
+            None => item.members().for_each(|(name, _)| take((TEXT, name))),
         }
     }
 }
 
-fn scalar(value: &Value) -> Option<Scalar<'_>> {
-    match value {
-        Value::String(text) => Some((TEXT, text)),
-        Value::Number(number) => Some((1, number.as_str())),
-        Value::Bool(false) => Some((2, "false")),
-        Value::Bool(true) => Some((2, "true")),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+fn scalar(value: View<'_>) -> Option<Scalar<'_>> {
+    match value.kind() {
+        Kind::Text => Some((TEXT, value.as_text()?)),
+        Kind::Number => Some((1, value.as_digits()?)),
+        Kind::Bool => Some((2, if value.as_bool()? { "true" } else { "false" })),
+        Kind::Null | Kind::List | Kind::Object => None,
     }
 }
 
 impl<'a> Reviewer<'a, '_> {
-    pub(super) fn duplicates(&mut self, kind: WarningKind, key: &'a str, list: &'a Value) {
+    pub(super) fn duplicates(&mut self, kind: WarningKind, key: &'a str, list: View<'a>) {
         let Some(repeated) = repeated(list, &mut self.room) else {
             return;
         };
         // In a list of objects the index of a name says nothing.
-        let plain = items(list).all(|item| !item.is_object());
+        let plain = list.items_or_itself().all(|item| !item.is_object());
         let index = plain.then_some(Step::Index(repeated.index));
         self.path.push(Step::Key(key));
         self.warn_at(kind, key, index, || {
@@ -142,12 +137,15 @@ impl<'a> Reviewer<'a, '_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::json::Document;
 
     fn found(value: &Value) -> Option<(String, usize, usize)> {
-        repeated(value, &mut Vec::new()).map(|found| (found.value.1.to_owned(), found.index, found.count))
+        let document = Document::from(value);
+        repeated(document.root(), &mut Vec::new())
+            .map(|found| (found.value.1.to_owned(), found.index, found.count))
     }
 
     #[test]
