@@ -496,6 +496,7 @@ async fn a_job_is_done_once(emulator: &Emulator) {
     let again = Outcome::AlreadyCompleted {
         run_id: "once".to_owned(),
         rows: 500,
+        counters: summary.counters,
     };
     assert_eq!(cloud.invoke(event, false).await, again);
     cloud.assert_whole("once").await;

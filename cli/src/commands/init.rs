@@ -33,10 +33,7 @@ const SCHEMAS: &str = "schemas";
 /// The files, by name.
 fn files() -> [(&'static str, String); 5] {
     let pretty = |schema: Value| format!("{schema:#}\n");
-    let job_schema = match Config::parse(CONFIG) {
-        Ok(config) => job_schema_for(&config),
-        Err(_) => job_schema(),
-    };
+    let job_schema = Config::parse(CONFIG).map_or_else(|_| job_schema(), |config| job_schema_for(&config));
     [
         ("jobmill.json", CONFIG.to_owned()),
         ("job.json", JOB.to_owned()),
@@ -82,8 +79,9 @@ pub(crate) fn execute(arguments: &InitArguments) -> Result<(), Failure> {
             format!("{} can't be written: {error}", path.display()),
         )
     };
-    let schemas = folder.join(SCHEMAS);
-    fs::create_dir_all(&schemas).map_err(|error| failed(&schemas, error))?;
+    for folder in [folder.clone(), folder.join(SCHEMAS)] {
+        fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+    }
     for (name, text) in files {
         let path = folder.join(name);
         File::create_new(&path)

@@ -26,9 +26,11 @@ fn check_tells_every_problem_at_once() {
                 .any(|line| line.starts_with("error[InvalidConfig]: ") && line.contains(problem))
         );
     }
-    let sentences = said.err;
+    let (warning, errors) = said.err.split_once('\n').unwrap();
+    assert!(warning.starts_with("warning: $.dynamo_db_config: "), "{warning}");
     let said = jobmill(folder.path(), &["check", "jobmill.json", "--format", "json"]);
-    assert_eq!((said.exit, said.err.as_str()), (2, sentences.as_str()));
+    assert_eq!((said.exit, said.err.as_str()), (2, errors));
+    assert_eq!(said.json()["warnings"][0]["path"], "$.dynamo_db_config");
     assert_eq!(said.json()["valid"], false);
     assert_eq!(said.json()["problems"].as_array().unwrap().len(), 5);
     assert_eq!(said.json()["error"]["type"], "InvalidConfig");

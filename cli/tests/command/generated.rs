@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{command, jobmill, shell};
+use crate::support::pages::document;
+use crate::support::{command, config, folder, jobmill, shell};
 
-const COMMANDS: [&str; 7] = ["", "init", "plan", "run", "check", "completions", "man"];
+const COMMANDS: [&str; 8] = ["", "init", "plan", "run", "check", "schema", "completions", "man"];
 
 /// With `JOBMILL_UPDATE=1` in the environment the recorded texts are written anew.
 #[test]
@@ -45,6 +47,37 @@ fn the_help_of_each_command_is_the_one_that_was_recorded() {
         }
         assert_eq!(fs::read_to_string(&recorded).unwrap(), help, "{recorded:?}");
     }
+}
+
+#[test]
+fn the_schemas_are_those_of_the_documentation() {
+    let here = TempDir::new().unwrap();
+    for name in ["config", "job", "event"] {
+        let said = jobmill(here.path(), &["schema", name]);
+        assert_eq!((said.exit, said.err.as_str()), (0, ""));
+        let documented: Value =
+            serde_json::from_str(&document(&format!("schemas/{name}.schema.json"))).unwrap();
+        assert_eq!(said.json(), documented, "{name}");
+    }
+}
+
+#[test]
+fn the_schema_of_a_job_knows_the_configuration() {
+    let folder = folder(&config(), &Value::Null);
+    let said = jobmill(folder.path(), &["schema", "job", "--config", "jobmill.json"]);
+    assert_eq!((said.exit, said.err.as_str()), (0, ""));
+    for name in ["\"report\"", "\"isolate_sections\"", "\"isolate_stores\""] {
+        assert!(said.out.contains(name), "no {name}");
+    }
+    assert!(
+        !jobmill(folder.path(), &["schema", "job"])
+            .out
+            .contains("\"report\"")
+    );
+    let said = jobmill(folder.path(), &["schema", "event", "--config", "jobmill.json"]);
+    assert_eq!(said.error(), "Usage");
+    let said = jobmill(folder.path(), &["schema", "job", "--config", "missing.json"]);
+    assert_eq!(said.error(), "UnreadableFile");
 }
 
 #[test]

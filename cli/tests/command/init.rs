@@ -31,6 +31,21 @@ fn what_it_writes_plans_runs_and_checks_as_it_is() {
             .count(),
         28
     );
+    // Each file names a schema that is there, and it is the one of today.
+    for (file, words) in [
+        ("jobmill.json", &["schema", "config"][..]),
+        ("job.json", &["schema", "job", "--config", "jobmill.json"]),
+    ] {
+        let text = fs::read_to_string(first.join(file)).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let schema = fs::read_to_string(first.join(value["$schema"].as_str().unwrap())).unwrap();
+        assert_eq!(schema, jobmill(&first, words).out);
+    }
+    assert!(
+        !jobmill(&first, &["plan", "job.json", "--format", "rows"])
+            .out
+            .contains("$schema")
+    );
 }
 
 #[test]
@@ -52,8 +67,18 @@ fn the_page_explains_each_key_of_both_files() {
 
 #[test]
 fn nothing_is_overwritten_and_then_nothing_is_written() {
-    for name in ["jobmill.json", "job.json", "jobmill.md"] {
+    let names = [
+        "jobmill.json",
+        "job.json",
+        "jobmill.md",
+        "schemas/config.schema.json",
+        "schemas/job.schema.json",
+    ];
+    for name in names {
         let here = TempDir::new().unwrap();
+        if name.starts_with("schemas/") {
+            fs::create_dir(here.path().join("schemas")).unwrap();
+        }
         fs::write(here.path().join(name), "mine").unwrap();
         let said = jobmill(here.path(), &["init"]);
         assert_eq!(said.error(), "FileExists");

@@ -173,7 +173,7 @@ fn strict_refuses_what_only_warns_else() {
         let said = jobmill(folder.path(), &[command, "job.json", "--strict"]);
         assert_eq!(said.error(), "InvalidJob");
         assert!(
-            said.err.contains("$.isolate_planets: ") && said.err.contains("`strict` is on"),
+            said.err.contains("$.isolate_planets: ") && said.err.contains("which `strict` refuses"),
             "{said:?}"
         );
     }

@@ -7,7 +7,9 @@ use std::process::Command;
 use jobmill_core::task::identity::TaskIds;
 use serde_json::{Value, json};
 
-use crate::clouds::{BUCKET, ROWS, Running, at_cloud, cloud, folder, folder_with, hold_after, report};
+use crate::clouds::{
+    BUCKET, ROWS, Running, assert_adds_up, at_cloud, cloud, folder, folder_with, hold_after, report,
+};
 
 /// Asserts that a file holds each task of a run, in order.
 #[track_caller]
@@ -104,6 +106,30 @@ async fn dates_of_another_day_are_not_guessed() {
         [&first["out"], &again["out"], &again["outcome"]],
         ["tasks.jsonl", "tasks.jsonl", "already_completed"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_never_became_tasks_are_in_no_file() {
+    let (cloud, folder) = (cloud(BUCKET).await, folder());
+    let arguments = ["--run-id", "r-1", "--out", "tasks.jsonl", "--format", "json"];
+    report(&at_cloud(&cloud, folder.path(), &arguments).output().unwrap());
+    fs::remove_file(folder.path().join("tasks.jsonl")).unwrap();
+    // As if somebody had asked to pass over a row of the run.
+    let key = "sosw/scheduler/done/tasks_queue_r-1.txt.json";
+    let mut receipt: Value = serde_json::from_slice(&cloud.object(BUCKET, key).unwrap().body).unwrap();
+    receipt["counters"]["skipped"] = json!(1);
+    receipt["counters"]["created"] = json!(ROWS - 1);
+    cloud.put_object(BUCKET, key, receipt.to_string()).unwrap();
+    let again = at_cloud(&cloud, folder.path(), &arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    let told = report(&again);
+    assert_adds_up(&told);
+    assert_eq!((&told["skipped"], &told["out"]), (&json!(1), &Value::Null));
+    assert!(
+        said.contains("tasks.jsonl was not written: rows of the run were passed over (1)"),
+        "{said}"
+    );
+    assert!(!folder.path().join("tasks.jsonl").exists());
 }
 
 fn local(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {

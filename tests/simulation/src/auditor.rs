@@ -93,7 +93,7 @@ pub(super) fn answered(
         Outcome::Completed(Summary {
             run_id, rows, done, ..
         }) => (run_id, Some(*rows), *done),
-        Outcome::AlreadyCompleted { run_id, rows } => (run_id, Some(*rows), *rows),
+        Outcome::AlreadyCompleted { run_id, rows, .. } => (run_id, Some(*rows), *rows),
         Outcome::HandedOff {
             summary: Summary { run_id, done, .. },
             ..

@@ -16,12 +16,8 @@ pub(super) fn why_no_tasks(report: &RunReport, run: &PreparedRun) -> Option<Stri
     }
     if report.skipped > 0 {
         return Some(format!(
-            "{} of the run passed over, and it is not known here which",
-            if report.skipped == 1 {
-                "one row was".to_owned()
-            } else {
-                format!("{} rows were", count(report.skipped))
-            }
+            "rows of the run were passed over ({}), and it is not known here which",
+            count(report.skipped)
         ));
     }
     let planned_alike = match run.dates_of {

@@ -105,9 +105,10 @@ impl RunReport {
                 self.take_summary(&summary);
                 RunOutcome::HandedOff
             }
-            Outcome::AlreadyCompleted { rows, .. } => {
-                (self.rows, self.done) = (rows, rows);
-                (self.created, self.existed) = (0, rows);
+            Outcome::AlreadyCompleted { rows, counters, .. } => {
+                (self.rows, self.done, self.created) = (rows, rows, 0);
+                self.skipped = counters.skipped;
+                self.existed = rows.saturating_sub(counters.skipped);
                 RunOutcome::AlreadyCompleted
             }
             Outcome::HeldElsewhere { .. } => RunOutcome::HeldElsewhere,

@@ -240,6 +240,7 @@ fn already_completed(
     Ok(Outcome::AlreadyCompleted {
         run_id: receipt.run.clone(),
         rows: receipt.rows,
+        counters: receipt.counters,
     })
 }
 

@@ -22,8 +22,11 @@ pub enum Outcome {
     AlreadyCompleted {
         /// The run id.
         run_id: String,
-        /// How many tasks the run has.
+        /// How many rows the run has.
         rows: u64,
+        /// What all invocations of the run have done together.
+        #[serde(default)]
+        counters: Counters,
     },
     /// Another invocation is at work on the same run; nothing was done.
     HeldElsewhere {
