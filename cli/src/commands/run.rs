@@ -179,6 +179,7 @@ fn listen(bar: &Bar, run: &PreparedRun) -> io::Result<Stop> {
                 signal.name()
             );
             bar.aside(|| tell(&told));
+            bar.show(&Progress::Phase("stopping"));
         }
     };
     let second = {

@@ -79,10 +79,9 @@ pub(super) async fn execute(
         })
     };
     let timeout = Duration::from_secs(u64::from(run.timeout));
-    let mut wait = run.wait.then(|| Wait::until(host.monotonic() + timeout));
     let begun = host.monotonic();
     let mut report = RunReport::new(run);
-    let (mut idle, mut waited) = (0, false);
+    let (mut idle, mut wait) = (0, None);
     progress(Progress::Phase("planning"));
     loop {
         let context = Context {
@@ -103,12 +102,15 @@ pub(super) async fn execute(
                 seen.hops.store(report.hops, Ordering::Relaxed);
             }
             RunOutcome::HeldElsewhere => {
-                let Some(pause) = wait.as_mut().and_then(|wait| wait.pause(host.monotonic())) else {
+                if !run.wait {
                     break;
-                };
-                if !std::mem::replace(&mut waited, true) {
-                    progress(Progress::Waiting);
                 }
+                let now = host.monotonic();
+                let wait = wait.get_or_insert_with(|| {
+                    progress(Progress::Waiting);
+                    Wait::until(now + timeout)
+                });
+                let Some(pause) = wait.pause(now) else { break };
                 host.sleep(pause).await;
                 if stop.signal().is_some() {
                     break;
