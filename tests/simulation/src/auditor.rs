@@ -17,7 +17,7 @@ use super::scenario::pending;
 use super::simulation::{Ended, Kind, Simulation};
 
 /// So many requests of one invocation may fail within [`STORM_WINDOW`]: more is a storm.
-const MOST_FAILURES: usize = 100;
+const MOST_FAILURES: usize = 200;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
 
 /// Something that must not happen.
