@@ -11,6 +11,7 @@ use jobmill_core::config::Config;
 use jobmill_core::job::event::{self, Request};
 use jobmill_core::job::period::AsOf;
 use jobmill_core::job::plan::Plan;
+use jobmill_core::json::Document;
 use serde_json::Value;
 
 /// Rows, or the type of the error.
@@ -109,4 +110,50 @@ fn a_job_whose_rows_would_fill_a_disk_is_refused_without_making_them() {
     let error = Plan::make(&Config::read(&config).unwrap(), request, None, now).unwrap_err();
     assert_eq!(error.kind.name(), "FanOutTooLarge");
     assert!(error.sentence.contains("would take 83 GiB"), "{}", error.sentence);
+}
+
+/// A run under way is told from another job by its fingerprint: an event that is delivered again after an update must
+/// have the same. Each is the SHA-256 of `jobmill 1`, what counts beside the job, and the job as compact JSON.
+#[test]
+fn the_fingerprint_of_a_job_never_changes() {
+    let config = serde_json::json!({
+        "queue_bucket": "b",
+        "task_config": { "labourers": { "report": {} } },
+        "job_schema": { "chunkable_attrs": ["section", ["category", {"plural": "categories"}]], "timezone": "Europe/Rome" },
+    });
+    let config = Config::read(&config).unwrap();
+    for (event, as_of, expected) in [
+        (
+            r##"{"lambda_name":"report","a":1}"##,
+            None,
+            "f8813751e24fefe475cbd861b47f9e10a2361e0530ca9d93312c511fd979bd72",
+        ),
+        (
+            r##"{ "z" : [ 1E5, 1.50, -0, 1e-07, 123456789012345678901234567890 ], "lambda_name": "report", "a": { "b": null } }"##,
+            None,
+            "c8592ce3e0cb190a619c593744446db39f0fee80edb7bb2d0a32a2a4e1b68dbc",
+        ),
+        (
+            r##"{"lambda_name":"arn:aws:lambda:eu-west-1:123456789012:function:report:live","t":"a\/\u0041\u00e9é\u0001\u001f\b\t\n\f\r\"\\\ud83d\ude00\u007f","k\u0065y":1}"##,
+            Some("2024-03-06"),
+            "a135f5cd7690274f6d8fe98ef78196452c61d71d7dc860b1ba33a404e0ed8add",
+        ),
+        (
+            r##"{"lambda_name":"report","a":1,"b":2,"a":{"x":[],"x":{}},"isolate_categories":true,"sections":{"d":{"categories":["c", "e"]}}}"##,
+            None,
+            "35d1648a77df8e983e1596bee3d90606a842aa68fcb3a380fd8f0fb3e55a3dc4",
+        ),
+        (
+            r##"{"job":"{\"a\": [true, false, null, \"\"]}","lambda_name":"report","as_of":"2024-03-06T01:00:00+01:00","run_id":"r"}"##,
+            None,
+            "b54397ac32cf17aa90ed8c331fb33faca6cdb311385d21685826afd36ab86a03",
+        ),
+    ] {
+        let Ok(Request::Job(request)) = event::read(Document::parse(event).unwrap()) else {
+            panic!("no job: {event}");
+        };
+        let as_of = as_of.map(|text| AsOf::parse(text).unwrap());
+        let plan = Plan::make(&config, request, as_of, AsOf::parse("1999-01-01").unwrap()).unwrap();
+        assert_eq!(plan.fingerprint, expected, "{event}");
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::tape::{Node, Tag};
-use super::{MAX_TEXT_BYTES, read, write_text, wrong};
+use super::{read, refuse_too_long, write_text, wrong};
 
 /// A JSON document: its text as it came, and beside it a tape that says where each value stands.
 ///
@@ -34,18 +34,13 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads one JSON value, at most [`MAX_TEXT_BYTES`] long and [`super::MAX_DEPTH`] deep.
+    /// Reads one JSON value, at most [`super::MAX_TEXT_BYTES`] long and [`super::MAX_DEPTH`] deep.
     ///
     /// # Errors
     /// A sentence without a subject ("is not JSON: ...", "has ... bytes, ..."), for the caller to put the field before.
     pub fn parse(text: impl Into<String>) -> Result<Self, String> {
         let text = text.into();
-        if text.len() > MAX_TEXT_BYTES {
-            return Err(format!(
-                "has {} bytes, and at most {MAX_TEXT_BYTES} are read: split it",
-                text.len()
-            ));
-        }
+        refuse_too_long(&text)?;
         match read::read(&text) {
             Some(read::Tape { nodes, meant }) => Ok(Self {
                 text,

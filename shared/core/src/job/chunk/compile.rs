@@ -1,8 +1,7 @@
 //! The second pass: serializes each piece of the job once, and counts rows and bytes.
 
-use std::collections::HashMap;
-
 use super::inspect::{BatchSize, Branch, Inspected};
+use super::scope::{Name, Scope};
 use super::{Body, Chunks, Dates, Ends, Level, Member, Node, Tree, join, narrow};
 use crate::error::{Error, excerpt_of, shorten};
 use crate::job::review::elsewhere;
@@ -49,11 +48,10 @@ impl Chunks {
             openings: &openings,
             // The opening brace, the ending, the line feed.
             around: ending.len() as u64 + 2,
-            scope: HashMap::new(),
-            undo: Vec::new(),
-            base: 0,
+            scope: Scope::new(&order.schema.attributes),
             nearest: vec![None; order.schema.attributes.len()],
             path: Vec::new(),
+            rows: 0,
             bytes: 0,
             longest: 0,
             levels: vec![Level::default(); order.schema.attributes.len()],
@@ -104,15 +102,13 @@ struct Compiler<'a, 's> {
     tree: Tree,
     /// Bytes of a row that are in none of its members.
     around: u64,
-    /// The keys that a row has at this point of the tree, and the bytes of each member.
-    scope: HashMap<&'a str, u64>,
-    /// What the scope held before: to be restored when the compiler leaves a node.
-    undo: Vec<(&'a str, Option<u64>)>,
-    /// The bytes of all members of the scope.
-    base: u64,
+    /// The members that a row has at this point of the tree.
+    scope: Scope<'a>,
     /// For each attribute the nearest bound on its batches.
     nearest: Vec<Option<u64>>,
     path: Vec<&'a str>,
+    /// The rows that there are already, the bytes of all of them, and of the longest.
+    rows: u64,
     bytes: u64,
     longest: u64,
     levels: Vec<Level>,
@@ -121,6 +117,15 @@ struct Compiler<'a, 's> {
 impl<'a> Compiler<'a, '_> {
     /// Adds a member to the node that is being put together.
     fn lay(&mut self, key: &'a str, value: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
+        self.lay_named(self.scope.name(key), key, value)
+    }
+
+    fn lay_named(
+        &mut self,
+        name: Name<'a>,
+        key: &str,
+        value: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Error> {
         let begin = self.tree.begin(self.tree.nodes.len()).text as usize;
         let text = &mut self.tree.text;
         let start = text.len();
@@ -134,38 +139,21 @@ impl<'a> Compiler<'a, '_> {
             key: narrow(key_end - start)?,
             end: narrow(text.len() - begin)?,
         });
-        let before = self.scope.insert(key, length);
-        if let Some(before) = before {
-            self.base -= before;
+        if self.scope.change(name, Some(length)) {
             let shadow = self.tree.text.get(start..key_end).map(Box::from);
             self.tree.shadows.extend(shadow);
         }
-        self.base += length;
-        self.undo.push((key, before));
         Ok(())
     }
 
-    /// A member that was inherited gives way to the node that is being put together.
-    fn give_way(&mut self, key: &'a str) {
-        if let Some(before) = self.scope.remove(key) {
-            self.base -= before;
-            let mut text = Vec::new();
-            write_text(key, &mut text);
-            self.tree.shadows.push(text.into_boxed_slice());
-            self.undo.push((key, Some(before)));
-        }
-    }
-
-    /// Takes back what came into the scope since there were so many things to undo.
-    fn restore(&mut self, undo: usize) {
-        while self.undo.len() > undo
-            && let Some((key, before)) = self.undo.pop()
-        {
-            let now = match before {
-                Some(length) => self.scope.insert(key, length),
-                None => self.scope.remove(key),
-            };
-            self.base = self.base - now.unwrap_or(0) + before.unwrap_or(0);
+    /// The members of an attribute's names, if any were inherited, give way to the node that is being put together.
+    fn give_way(&mut self, level: usize, attribute: &Attribute) {
+        for spelling in [Spelling::Plural, Spelling::Singular] {
+            if self.scope.change(Name::Attribute(level, spelling), None) {
+                let mut text = Vec::new();
+                write_text(attribute.spelled(spelling), &mut text);
+                self.tree.shadows.push(text.into_boxed_slice());
+            }
         }
     }
 
@@ -188,6 +176,7 @@ impl<'a> Compiler<'a, '_> {
             Body::Branch => 0,
             Body::Batches(_) => end.batches - self.tree.begin(place).batches,
         };
+        self.rows += u64::from(rows);
         self.tree.nodes.push(Node {
             end,
             extent: 1,
@@ -197,17 +186,12 @@ impl<'a> Compiler<'a, '_> {
         Ok(place)
     }
 
-    /// All nodes that hang below the one at that place are there.
-    fn close(&mut self, place: usize) -> Result<(), Error> {
+    /// All nodes that hang below the one at that place are there, and so many rows.
+    fn close(&mut self, place: usize, rows: u64) -> Result<(), Error> {
         let extent = self.tree.nodes.len() - place;
-        let (mut below, mut rows) = (place + 1, 0);
-        while let Some(node) = self.tree.nodes.get(below) {
-            rows += node.rows as usize;
-            below += node.extent as usize;
-        }
         if let Some(node) = self.tree.nodes.get_mut(place) {
             node.extent = narrow(extent)?;
-            node.rows = narrow(rows)?;
+            node.rows = narrow(usize::try_from(rows).unwrap_or(usize::MAX))?;
         }
         Ok(())
     }
@@ -218,7 +202,7 @@ impl<'a> Compiler<'a, '_> {
 
     /// `rows` rows at this point of the tree, with `extra` bytes among them, at most `longest_extra` in one.
     fn count_rows(&mut self, rows: u64, extra: u64, longest_extra: u64) {
-        let plain = self.base + self.around;
+        let plain = self.scope.bytes() + self.around;
         self.bytes = self
             .bytes
             .saturating_add(rows.saturating_mul(plain))
@@ -253,7 +237,7 @@ impl<'a> Compiler<'a, '_> {
             return Err(Error::job("the schema has no attributes to split by"));
         };
         if root.values.is_some() {
-            return self.branch(job, 0, 0, taken_out);
+            return self.branch(job, 0, self.scope.point(), taken_out);
         }
         let Attribute { name, plural } = attribute;
         if job.get(plural).is_none() && job.get(name).is_none() {
@@ -266,21 +250,20 @@ impl<'a> Compiler<'a, '_> {
         Ok(())
     }
 
-    /// The next branch, which is at `level`. If it is the value of an entry, the name of that is laid already; `undo` is
-    /// how much there was to undo before.
+    /// The next branch, which is at `level`. If it is the value of an entry, the name of that is laid already, and `point`
+    /// is where the scope was before.
     fn branch(
         &mut self,
         object: View<'a>,
         level: usize,
-        undo: usize,
+        point: usize,
         taken_out: &[&str],
     ) -> Result<(), Error> {
         let (branch, batch_sizes) = self.next_branch()?;
         let attribute = self.attributes.get(level);
         let values = attribute.zip(branch.values);
         if let Some((attribute, _)) = values {
-            self.give_way(&attribute.plural);
-            self.give_way(&attribute.name);
+            self.give_way(level, attribute);
         }
         for (key, value) in object.members() {
             let own = attribute.is_some_and(|attribute| *key == attribute.plural || *key == attribute.name);
@@ -291,6 +274,7 @@ impl<'a> Compiler<'a, '_> {
         match values {
             Some((attribute, (place, spelling))) if branch.must_split => {
                 let node = self.end_node(Body::Branch)?;
+                let rows_before = self.rows;
                 let saved = (!batch_sizes.is_empty()).then(|| self.nearest.clone());
                 // The singular first, so that the plural of the same branch has the last word.
                 for wanted in [Spelling::Singular, Spelling::Plural] {
@@ -308,7 +292,7 @@ impl<'a> Compiler<'a, '_> {
                 if let Some(saved) = saved {
                     self.nearest = saved;
                 }
-                self.close(node)?;
+                self.close(node, self.rows - rows_before)?;
             }
             values => {
                 if let Some((attribute, (place, spelling))) = values {
@@ -318,7 +302,7 @@ impl<'a> Compiler<'a, '_> {
                 self.end_row(level)?;
             }
         }
-        self.restore(undo);
+        self.scope.go_back(point);
         Ok(())
     }
 
@@ -393,19 +377,23 @@ impl<'a> Compiler<'a, '_> {
         entry: View<'a>,
         level: usize,
     ) -> Result<(), Error> {
-        let undo = self.undo.len();
-        self.lay(&attribute.plural, |out| {
-            out.push(b'[');
-            write_text(name, out);
-            out.push(b']');
-        })?;
+        let point = self.scope.point();
+        self.lay_named(
+            Name::Attribute(level, Spelling::Plural),
+            &attribute.plural,
+            |out| {
+                out.push(b'[');
+                write_text(name, out);
+                out.push(b']');
+            },
+        )?;
         if let Some(level) = self.levels.get_mut(level) {
             level.values += 1;
         }
         match entry.kind() {
             Kind::Null => {
                 self.end_row(level + 1)?;
-                self.restore(undo);
+                self.scope.go_back(point);
                 Ok(())
             }
             Kind::Object => {
@@ -420,7 +408,7 @@ impl<'a> Compiler<'a, '_> {
                     }
                 }
                 self.path.push(name);
-                self.branch(entry, level + 1, undo, &[])?;
+                self.branch(entry, level + 1, point, &[])?;
                 self.path.pop();
                 Ok(())
             }
@@ -444,19 +432,22 @@ impl<'a> Compiler<'a, '_> {
         let size = self.nearest.get(level).copied().flatten().unwrap_or(1);
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let Tree { text, batches, .. } = &mut self.tree;
-        let (mut batch_start, mut longest, mut in_batches) = (text.len(), 0, 0);
-        for (at, value) in values.enumerate() {
-            if at > 0 {
+        let (mut left, mut in_batch, mut batch_start) = (count, 0, text.len());
+        let (mut longest, mut in_batches) = (0, 0);
+        for value in values {
+            if left < count {
                 text.push(b',');
-                if at % size == 0 {
-                    batch_start = text.len();
-                }
+            }
+            if in_batch == 0 {
+                batch_start = text.len();
             }
             write_one(value, text);
-            if (at + 1) % size == 0 || at + 1 == count {
+            (left, in_batch) = (left - 1, in_batch + 1);
+            if in_batch == size || left == 0 {
                 batches.push(narrow(text.len())?);
                 longest = longest.max(text.len() - batch_start);
                 in_batches += text.len() - batch_start;
+                in_batch = 0;
             }
         }
         let rows = count.div_ceil(size) as u64;

@@ -7,6 +7,7 @@
 pub(crate) mod compile;
 pub(crate) mod inspect;
 mod rows;
+mod scope;
 
 use crate::error::{Error, ErrorKind, shorten};
 use crate::json::write_text;
