@@ -2,8 +2,9 @@
 
 use super::inspect::{BatchSize, Branch, Inspected};
 use super::scope::{Name, Scope};
-use super::{Body, Chunks, Dates, Ends, Level, Member, Node, Tree, join, narrow};
+use super::{Body, Chunks, Dates, Ends, Level, List, Member, Node, Tree, Values, join, narrow};
 use crate::error::{Error, excerpt_of, shorten};
+use crate::job::fields::Job;
 use crate::job::review::elsewhere;
 use crate::job::schema::{Attribute, Schema, Spelling};
 use crate::json::{Kind, View, write_text};
@@ -24,7 +25,7 @@ impl Chunks {
     ///
     /// # Errors
     /// `InvalidJob`: values that can't be split as the job asks.
-    pub(crate) fn compile(order: Order<'_>, job: View<'_>, inspected: Inspected) -> Result<Self, Error> {
+    pub(crate) fn compile(order: Order<'_>, job: &Job, inspected: Inspected) -> Result<Self, Error> {
         let mut ending = b"\"labourer_id\":".to_vec();
         write_text(order.labourer_id, &mut ending);
         ending.push(b'}');
@@ -56,12 +57,14 @@ impl Chunks {
             longest: 0,
             levels: vec![Level::default(); order.schema.attributes.len()],
         };
-        // Room for a job of which little is written twice; what is not needed is never touched.
-        compiler.tree.text.reserve(job.text_len());
         if order.split {
-            compiler.root(job, order.taken_out)?;
+            compiler.root(job.fields(), order.taken_out)?;
         } else {
-            for (key, value) in job.members().filter(|(key, _)| !order.taken_out.contains(key)) {
+            for (key, value) in job
+                .fields()
+                .members()
+                .filter(|(key, _)| !order.taken_out.contains(key))
+            {
                 compiler.lay(key, |out| value.write(out))?;
             }
             compiler.count_row();
@@ -79,6 +82,7 @@ impl Chunks {
         let longest_date = pieces.iter().map(|piece| piece.len() as u64).max().unwrap_or(0);
         let rows = tree.rows();
         Ok(Self {
+            document: job.document(),
             rows: rows.saturating_mul(count),
             bytes: per_date
                 .saturating_mul(count)
@@ -169,12 +173,12 @@ impl<'a> Compiler<'a, '_> {
             text: narrow(self.tree.text.len())?,
             members: narrow(self.tree.members.len())?,
             shadows: narrow(self.tree.shadows.len())?,
-            batches: narrow(self.tree.batches.len())?,
+            lists: narrow(self.tree.lists.len())?,
         };
-        let rows = match body {
-            Body::Row => 1,
-            Body::Branch => 0,
-            Body::Batches(_) => end.batches - self.tree.begin(place).batches,
+        let rows = match (body, self.tree.lists.last()) {
+            (Body::Row, _) => 1,
+            (Body::List, Some(list)) => list.count.div_ceil(list.batch),
+            (Body::Branch | Body::List, _) => 0,
         };
         self.rows += u64::from(rows);
         self.tree.nodes.push(Node {
@@ -342,7 +346,7 @@ impl<'a> Compiler<'a, '_> {
     /// What hangs below a branch: rows of the values at `level`.
     fn parts(&mut self, attribute: &'a Attribute, value: View<'a>, level: usize) -> Result<(), Error> {
         if value.is_list_of_scalars() || value.is_scalar() {
-            return self.batches(level, value.items_or_itself(), |item, out| item.write(out));
+            return self.list(level, value.items_or_itself(), 1);
         }
         for item in value.items_or_itself() {
             if !item.is_object() {
@@ -360,7 +364,7 @@ impl<'a> Compiler<'a, '_> {
                 )));
             }
             if item.members().all(|(_, entry)| entry.is_null()) {
-                self.batches(level, item.members(), |(name, _), out| write_text(name, out))?;
+                self.list(level, item.names(), 2)?;
                 continue;
             }
             for (name, entry) in item.members() {
@@ -422,51 +426,62 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    fn batches<T>(
+    /// A row for each batch of values, which stand so far from one another on the tape of the job.
+    fn list(
         &mut self,
         level: usize,
-        values: impl ExactSizeIterator<Item = T>,
-        write_one: impl Fn(T, &mut Vec<u8>),
+        values: impl ExactSizeIterator<Item = View<'a>> + Clone,
+        step: u8,
     ) -> Result<(), Error> {
         let count = values.len();
-        let size = self.nearest.get(level).copied().flatten().unwrap_or(1);
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let Tree { text, batches, .. } = &mut self.tree;
-        let (mut left, mut in_batch, mut batch_start) = (count, 0, text.len());
-        let (mut longest, mut in_batches) = (0, 0);
+        let batch = self.nearest.get(level).copied().flatten().unwrap_or(1);
+        let batch = usize::try_from(batch).unwrap_or(usize::MAX).min(count.max(1));
+        let in_place = values.clone().all(|value| value.as_it_stands().is_some());
+        let first = match values.clone().next() {
+            Some(value) if in_place => Values::InPlace(narrow(value.place())?, step),
+            _ => Values::Written(narrow(self.tree.ends.len())?),
+        };
+        let Tree { written, ends, .. } = &mut self.tree;
+        let (mut in_batches, mut longest) = (0, 0);
+        let (mut left, mut in_batch, mut of_batch) = (count, 0, 0);
         for value in values {
-            if left < count {
-                text.push(b',');
-            }
-            if in_batch == 0 {
-                batch_start = text.len();
-            }
-            write_one(value, text);
+            let length = match value.as_it_stands() {
+                Some(range) if in_place => range.len(),
+                _ => {
+                    let start = written.len();
+                    value.write(written);
+                    ends.push(narrow(written.len())?);
+                    written.push(b',');
+                    written.len() - 1 - start
+                }
+            };
+            // A comma before each but the first.
+            of_batch += length as u64 + u64::from(in_batch > 0);
             (left, in_batch) = (left - 1, in_batch + 1);
-            if in_batch == size || left == 0 {
-                batches.push(narrow(text.len())?);
-                longest = longest.max(text.len() - batch_start);
-                in_batches += text.len() - batch_start;
-                in_batch = 0;
+            if in_batch == batch || left == 0 {
+                longest = longest.max(of_batch);
+                in_batches += of_batch;
+                (in_batch, of_batch) = (0, 0);
             }
         }
-        let rows = count.div_ceil(size) as u64;
+        let rows = count.div_ceil(batch) as u64;
         // The opening `"sections":[`, and `],` behind the values.
         let around = self.openings.get(level).map_or(0, |opening| opening.len() as u64) + 2;
         if rows > 0 {
-            self.count_rows(
-                rows,
-                rows.saturating_mul(around) + in_batches as u64,
-                around + longest as u64,
-            );
+            self.count_rows(rows, rows.saturating_mul(around) + in_batches, around + longest);
         }
         if let Some(level) = self.levels.get_mut(level) {
             level.values += count as u64;
             level.rows += rows;
         }
-        // A schema has at most 32 levels.
-        let level = u8::try_from(level).unwrap_or(u8::MAX);
-        self.end_node(Body::Batches(level)).map(drop)
+        self.tree.lists.push(List {
+            values: first,
+            count: narrow(count)?,
+            batch: narrow(batch)?,
+            // A schema has at most 32 levels.
+            level: u8::try_from(level).unwrap_or(u8::MAX),
+        });
+        self.end_node(Body::List).map(drop)
     }
 
     fn here(&self) -> String {
