@@ -12,6 +12,7 @@ use jobmill_core::job::event::{self, Request};
 use jobmill_core::job::period::AsOf;
 use jobmill_core::job::plan::Plan;
 use jobmill_core::json::Document;
+use jobmill_core::{Error, ErrorKind};
 use serde_json::Value;
 
 /// Rows, or the type of the error.
@@ -110,6 +111,74 @@ fn a_job_whose_rows_would_fill_a_disk_is_refused_without_making_them() {
     let error = Plan::make(&Config::read(&config).unwrap(), request, None, now).unwrap_err();
     assert_eq!(error.kind.name(), "FanOutTooLarge");
     assert!(error.sentence.contains("would take 83 GiB"), "{}", error.sentence);
+}
+
+/// A value as text with space wherever it may be, and with letters of names and texts as escapes.
+fn roomy(value: &Value) -> String {
+    let text = |text: &str| -> String {
+        let letter = |(at, letter): (usize, char)| match u16::try_from(u32::from(letter)) {
+            Ok(code) if at % 3 == 1 => format!("\\u{code:04x}"),
+            _ => {
+                let quoted = Value::from(letter.to_string()).to_string();
+                quoted[1..quoted.len() - 1].to_owned()
+            }
+        };
+        let letters: String = text.chars().enumerate().map(letter).collect();
+        format!("\"{letters}\"")
+    };
+    match value {
+        Value::String(plain) => text(plain),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| format!("\t{} ", roomy(item))).collect();
+            format!("[{}\n]", items.join(","))
+        }
+        Value::Object(map) => {
+            let members: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!(" {} : {}\r\n", text(key), roomy(value)))
+                .collect();
+            format!("{{{} }}", members.join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn a_job_means_the_same_however_it_is_written() {
+    for line in include_str!("../data/golden.jsonl").lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let Ok(config) = Config::read(&case["config"]) else {
+            continue;
+        };
+        let as_of = case["as_of"].as_str().and_then(AsOf::parse);
+        let plan = |text: String| match event::read(Document::parse(text).unwrap()) {
+            Ok(Request::Job(request)) => {
+                let plan = Plan::make(&config, request, as_of, AsOf::parse("1999-01-01").unwrap())?;
+                let rows: Vec<String> = plan
+                    .chunks
+                    .rows()
+                    .map(|row| String::from_utf8(row).unwrap())
+                    .collect();
+                assert_eq!(
+                    plan.chunks.byte_count(),
+                    rows.iter().map(|row| row.len() as u64 + 1).sum::<u64>()
+                );
+                Ok((plan.fingerprint, plan.warnings, rows))
+            }
+            Ok(_) => Err(Error::new(ErrorKind::InvalidEvent, "no job")),
+            Err(error) => Err(error),
+        };
+        let event = &case["event"];
+        assert_eq!(serde_json::from_str::<Value>(&roomy(event)).unwrap(), *event);
+        let compact = plan(event.to_string());
+        assert_eq!(
+            plan(serde_json::to_string_pretty(event).unwrap()),
+            compact,
+            "{}",
+            case["id"]
+        );
+        assert_eq!(plan(roomy(event)), compact, "{}", case["id"]);
+    }
 }
 
 /// A run under way is told from another job by its fingerprint: an event that is delivered again after an update must

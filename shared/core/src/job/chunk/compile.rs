@@ -91,6 +91,7 @@ impl Chunks {
             dates: if rows == 0 { Vec::new() } else { pieces },
             tree,
             openings,
+            ending_of_list: [b"],", ending.as_slice()].concat().into_boxed_slice(),
             ending: ending.into_boxed_slice(),
             levels,
         })

@@ -28,8 +28,10 @@ pub struct Chunks {
     dates: Vec<Box<[u8]>>,
     /// For each level, `"sections":[`.
     openings: Vec<Box<[u8]>>,
-    /// How every row ends: `"labourer_id":"f"}`.
+    /// How a row ends: `"labourer_id":"f"}`.
     ending: Box<[u8]>,
+    /// The same behind the values of a list: `],"labourer_id":"f"}`.
+    ending_of_list: Box<[u8]>,
     rows: u64,
     bytes: u64,
     longest: u64,

@@ -122,15 +122,12 @@ impl Rows<'_> {
             if let FrameKind::List(list) = frame.kind {
                 let (start, end, nth) = (frame.start, frame.end, frame.next);
                 frame.next += 1;
-                let opening = self.chunks.openings.get(usize::from(list.level));
                 self.buffer.truncate(end);
-                self.buffer.extend_from_slice(opening.map_or(&[], |text| text));
                 self.chunks.push_batch(&list, nth, &mut self.buffer);
-                self.buffer.extend_from_slice(b"],");
-                return Some(self.finish(start));
+                return Some(self.finish(start, &self.chunks.ending_of_list));
             }
             if let Some(start) = self.enter() {
-                return Some(self.finish(start));
+                return Some(self.finish(start, &self.chunks.ending));
             }
         }
     }
@@ -140,9 +137,9 @@ impl Rows<'_> {
         self.remaining
     }
 
-    fn finish(&mut self, start: usize) -> &[u8] {
+    fn finish(&mut self, start: usize, ending: &[u8]) -> &[u8] {
         self.remaining = self.remaining.saturating_sub(1);
-        self.buffer.extend_from_slice(&self.chunks.ending);
+        self.buffer.extend_from_slice(ending);
         self.buffer.get(start..).unwrap_or_default()
     }
 
@@ -180,9 +177,11 @@ impl Rows<'_> {
         self.buffer.truncate(end);
         if node.body == Body::List {
             let list = *tree.lists.get(begin.lists as usize)?;
+            let opening = self.chunks.openings.get(usize::from(list.level));
+            self.buffer.extend_from_slice(opening.map_or(&[], |text| text));
             self.frames.push(Frame {
                 start,
-                end,
+                end: self.buffer.len(),
                 next: 0,
                 last: node.rows as usize,
                 kind: FrameKind::List(list),
