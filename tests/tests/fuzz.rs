@@ -108,6 +108,27 @@ fn read_config(input: &[u8]) {
     }
 }
 
+/// Read in place or as a tree: the same values, written in the same way, or the same words for what is wrong.
+fn read_document(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    match (Document::parse(text), serde_json::from_str::<Value>(text)) {
+        // Such a key `serde_json` would take for its own.
+        (Ok(document), _) if document.root().to_string().contains("$serde_json::private::") => {}
+        (Ok(document), Ok(tree)) => {
+            assert_eq!(document.root().to_string(), tree.to_string());
+            assert_eq!(document.root().to_value(), tree);
+        }
+        (Err(why), Err(error)) if error.to_string().starts_with("recursion limit") => {
+            assert!(why.starts_with("is nested deeper"), "{why}");
+        }
+        (Err(why), Err(error)) => assert_eq!(why, format!("is not JSON: {error}")),
+        (Ok(document), Err(error)) => panic!("read as {document:?}, and it is wrong: {error}"),
+        (Err(why), Ok(tree)) => panic!("{tree} {why}"),
+    }
+}
+
 /// `{"config": ..., "event": ..., "as_of": ...}`, the form of the recorded cases.
 fn read_job(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -384,7 +405,8 @@ fn targets() -> Vec<Target> {
         share,
     };
     vec![
-        target("job", read_job, 40, golden.iter().map(text).collect()),
+        target("job", read_job, 34, golden.iter().map(text).collect()),
+        target("document", read_document, 6, golden.iter().map(text).collect()),
         target(
             "config",
             read_config,

@@ -36,6 +36,11 @@ impl Job {
         self.fields.root()
     }
 
+    /// The document that they stand in.
+    pub(crate) fn document(&self) -> Arc<Document> {
+        Arc::clone(&self.fields)
+    }
+
     /// As an object of `serde_json`, `lambda_name` first: takes much memory if the job is large.
     pub fn to_map(&self) -> Map<String, Value> {
         let name = self.lambda_name.clone();

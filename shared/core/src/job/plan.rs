@@ -148,7 +148,7 @@ impl Plan {
             taken_out: &taken_out,
             split,
         };
-        let chunks = Chunks::compile(order, fields, inspected)?;
+        let chunks = Chunks::compile(order, &job, inspected)?;
         if chunks.row_count() > config.max_tasks_per_job {
             return Err(Error::new(
                 ErrorKind::FanOutTooLarge,
@@ -297,15 +297,19 @@ fn fingerprint(
         .and_then(|()| digest.write_all(b"\n").map_err(serde_json::Error::io))
         .map_err(|error| Error::job(format!("the job can't be written as JSON: {error}")))?;
     // The digest takes long pieces faster than short ones.
-    let mut piece = Vec::with_capacity(BYTES_AT_A_TIME);
-    job.give(&mut |bytes| {
-        if piece.len() + bytes.len() > BYTES_AT_A_TIME {
-            digest.update(&piece);
-            piece.clear();
+    let mut short = Vec::with_capacity(BYTES_AT_A_TIME);
+    job.give(&mut |piece| {
+        if short.len() + piece.len() > BYTES_AT_A_TIME {
+            digest.update(&short);
+            short.clear();
         }
-        piece.extend_from_slice(bytes);
+        if piece.len() > BYTES_AT_A_TIME {
+            digest.update(piece);
+        } else {
+            short.extend_from_slice(piece);
+        }
     });
-    digest.update(&piece);
+    digest.update(&short);
     Ok(digest
         .finalize()
         .iter()

@@ -1,11 +1,12 @@
 //! A JSON document that is read in place.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde_json::{Map, Value};
 
 use super::tape::{Node, Tag};
-use super::{MAX_TEXT_BYTES, read, write_text, wrong};
+use super::{read, refuse_too_long, write_text, wrong};
 
 /// A JSON document: its text as it came, and beside it a tape that says where each value stands.
 ///
@@ -34,18 +35,13 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads one JSON value, at most [`MAX_TEXT_BYTES`] long and [`super::MAX_DEPTH`] deep.
+    /// Reads one JSON value, at most [`super::MAX_TEXT_BYTES`] long and [`super::MAX_DEPTH`] deep.
     ///
     /// # Errors
     /// A sentence without a subject ("is not JSON: ...", "has ... bytes, ..."), for the caller to put the field before.
     pub fn parse(text: impl Into<String>) -> Result<Self, String> {
         let text = text.into();
-        if text.len() > MAX_TEXT_BYTES {
-            return Err(format!(
-                "has {} bytes, and at most {MAX_TEXT_BYTES} are read: split it",
-                text.len()
-            ));
-        }
+        refuse_too_long(&text)?;
         match read::read(&text) {
             Some(read::Tape { nodes, meant }) => Ok(Self {
                 text,
@@ -84,6 +80,22 @@ impl Document {
     /// The value at that place of the tape.
     pub(crate) const fn view(&self, at: usize) -> View<'_> {
         View { document: self, at }
+    }
+
+    /// Where in the text a scalar is that is written as it stands there, a text with its quotation marks.
+    pub(crate) fn as_it_stands(&self, place: usize) -> Option<Range<usize>> {
+        let node = self.nodes.get(place)?;
+        let bytes = node.bytes();
+        match node.tag() {
+            Tag::Text => Some(bytes.start - 1..bytes.end + 1),
+            Tag::Number | Tag::False | Tag::True => Some(bytes),
+            Tag::Null | Tag::Exponent | Tag::Escaped | Tag::List | Tag::Flat | Tag::Object => None,
+        }
+    }
+
+    /// A part of the text.
+    pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.text.as_bytes().get(range).unwrap_or_default()
     }
 
     /// The text at that place of the tape, empty if it is none.
@@ -168,11 +180,6 @@ impl<'a> View<'a> {
     /// The value at that place of its document.
     pub(crate) const fn view_at(&self, place: usize) -> View<'a> {
         self.document.view(place)
-    }
-
-    /// How many bytes the text of its document has.
-    pub(crate) const fn text_len(&self) -> usize {
-        self.document.text.len()
     }
 
     /// What kind of value it is.
@@ -285,6 +292,12 @@ impl<'a> View<'a> {
             .map(move |(name, value)| (document.text_at(name), document.view(value)))
     }
 
+    /// The names of an object's members; nothing of anything else.
+    pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = View<'a>> + Clone + use<'a> {
+        let document = self.document;
+        self.places().map(move |(name, _)| document.view(name))
+    }
+
     fn places(&self) -> Places<'a> {
         Places(Items {
             document: self.document,
@@ -300,6 +313,11 @@ impl<'a> View<'a> {
             .map(|(_, value)| value)
     }
 
+    /// As [`Document::as_it_stands`].
+    pub(crate) fn as_it_stands(&self) -> Option<Range<usize>> {
+        self.document.as_it_stands(self.at)
+    }
+
     /// Appends it as compact JSON.
     pub fn write(&self, out: &mut Vec<u8>) {
         self.give(&mut |piece| out.extend_from_slice(piece));
@@ -307,50 +325,13 @@ impl<'a> View<'a> {
 
     /// Gives it away as compact JSON, piece by piece.
     pub(crate) fn give(&self, put: &mut impl FnMut(&[u8])) {
-        let node = self.node();
-        match node.tag() {
-            Tag::Null => put(b"null"),
-            Tag::False => put(b"false"),
-            Tag::True => put(b"true"),
-            Tag::Number => put(self.document.bytes(node.bytes())),
-            Tag::Exponent => give_exponent(self.as_digits().unwrap_or_default(), put),
-            Tag::Text | Tag::Escaped => self.give_text(put),
-            Tag::List | Tag::Flat => {
-                put(b"[");
-                for (at, item) in self.items().enumerate() {
-                    if at > 0 {
-                        put(b",");
-                    }
-                    item.give(put);
-                }
-                put(b"]");
-            }
-            Tag::Object => {
-                put(b"{");
-                for (at, (name, value)) in self.places().enumerate() {
-                    if at > 0 {
-                        put(b",");
-                    }
-                    self.document.view(name).give_text(put);
-                    put(b":");
-                    self.document.view(value).give(put);
-                }
-                put(b"}");
-            }
-        }
-    }
-
-    fn give_text(&self, put: &mut impl FnMut(&[u8])) {
-        let node = self.node();
-        if node.tag() == Tag::Text {
-            // What must be escaped was escaped when it came: it is written as it stands, its quotation marks included.
-            let bytes = node.bytes();
-            put(self.document.bytes(bytes.start - 1..bytes.end + 1));
-        } else {
-            let mut text = Vec::new();
-            write_text(self.as_text().unwrap_or_default(), &mut text);
-            put(&text);
-        }
+        let mut giver = Giver {
+            document: self.document,
+            put,
+            run: 0..0,
+        };
+        giver.value(self.at);
+        giver.flush();
     }
 
     /// As a value of `serde_json`, for what is small.
@@ -387,22 +368,91 @@ impl fmt::Debug for View<'_> {
     }
 }
 
-impl Document {
-    fn bytes(&self, bytes: std::ops::Range<usize>) -> &[u8] {
-        self.text.as_bytes().get(bytes).unwrap_or_default()
-    }
+/// Writes values. What stands side by side in the text goes out in one piece: nearly everything, if it is compact.
+struct Giver<'a, 'p, P> {
+    document: &'a Document,
+    put: &'p mut P,
+    /// A part of the text that is still to go out.
+    run: Range<usize>,
 }
 
-/// As `serde_json` writes an exponent: a small `e`, and a sign.
-fn give_exponent(number: &str, put: &mut impl FnMut(&[u8])) {
-    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, ""));
-    put(digits.as_bytes());
-    put(if exponent.starts_with(['+', '-']) {
-        b"e"
-    } else {
-        b"e+"
-    });
-    put(exponent.as_bytes());
+impl<P: FnMut(&[u8])> Giver<'_, '_, P> {
+    fn value(&mut self, place: usize) {
+        let document = self.document;
+        let view = document.view(place);
+        if let Some(range) = document.as_it_stands(place) {
+            return self.range(range);
+        }
+        match view.node().tag() {
+            Tag::Exponent => self.exponent(view.as_digits().unwrap_or_default()),
+            Tag::Text | Tag::Escaped => {
+                let mut text = Vec::new();
+                write_text(view.as_text().unwrap_or_default(), &mut text);
+                self.other(&text);
+            }
+            Tag::List | Tag::Flat => {
+                self.byte(b'[');
+                for (nth, item) in view.items().enumerate() {
+                    if nth > 0 {
+                        self.byte(b',');
+                    }
+                    self.value(item.at);
+                }
+                self.byte(b']');
+            }
+            Tag::Object => {
+                self.byte(b'{');
+                for (nth, (name, value)) in view.places().enumerate() {
+                    if nth > 0 {
+                        self.byte(b',');
+                    }
+                    self.value(name);
+                    self.byte(b':');
+                    self.value(value);
+                }
+                self.byte(b'}');
+            }
+            Tag::Null | Tag::False | Tag::True | Tag::Number => self.other(b"null"),
+        }
+    }
+
+    /// As `serde_json` writes an exponent: a small `e`, and a sign.
+    fn exponent(&mut self, number: &str) {
+        let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, ""));
+        let signed = exponent.starts_with(['+', '-']);
+        for part in [digits, if signed { "e" } else { "e+" }, exponent] {
+            self.other(part.as_bytes());
+        }
+    }
+
+    /// A part of the text.
+    fn range(&mut self, range: Range<usize>) {
+        if range.start == self.run.end {
+            self.run.end = range.end;
+        } else {
+            self.flush();
+            self.run = range;
+        }
+    }
+
+    /// A byte between values: mostly the very one that comes next in the text.
+    fn byte(&mut self, byte: u8) {
+        if self.document.text.as_bytes().get(self.run.end) == Some(&byte) {
+            self.run.end += 1;
+        } else {
+            self.other(&[byte]);
+        }
+    }
+
+    fn other(&mut self, bytes: &[u8]) {
+        self.flush();
+        (self.put)(bytes);
+    }
+
+    fn flush(&mut self) {
+        (self.put)(self.document.bytes(self.run.clone()));
+        self.run.start = self.run.end;
+    }
 }
 
 /// The items of a list.

@@ -22,7 +22,18 @@ pub const MAX_DEPTH: usize = 127;
 /// # Errors
 /// As [`Document::parse`].
 pub fn parse(text: &str) -> Result<Value, String> {
+    refuse_too_long(text)?;
     Document::parse(text).map(|document| document.root().to_value())
+}
+
+fn refuse_too_long(text: &str) -> Result<(), String> {
+    if text.len() <= MAX_TEXT_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "has {} bytes, and at most {MAX_TEXT_BYTES} are read: split it",
+        text.len()
+    ))
 }
 
 /// What kind of value it is, for sentences.

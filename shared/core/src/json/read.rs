@@ -98,12 +98,15 @@ impl Reader<'_> {
 
     fn object(&mut self, depth: usize) -> Option<()> {
         let place = self.open(depth)?;
-        let mut count = 0;
+        // Many names are sorted, and then none comes twice.
+        let (mut count, mut is_sorted, mut last) = (0, true, None);
         if !self.take(b'}') {
             loop {
                 (self.peek()? == b'"').then_some(())?;
                 let name = self.string()?;
                 self.nodes.push(name);
+                is_sorted = is_sorted && last.is_none_or(|last| self.text_of(last) < self.text_of(name));
+                last = Some(name);
                 self.space();
                 self.take(b':').then_some(())?;
                 self.space();
@@ -117,7 +120,7 @@ impl Reader<'_> {
                 self.space();
             }
         }
-        if self.has_namesakes(place, count) {
+        if !is_sorted && self.has_namesakes(place, count) {
             count = self.keep_last(place, count)?;
         }
         self.close(place, Tag::Object, count)
@@ -207,13 +210,16 @@ impl Reader<'_> {
         (self.at > start).then_some(())
     }
 
-    fn name(&self, at: usize) -> &str {
-        let Some(node) = self.nodes.get(at) else { return "" };
-        let text = match node.tag() {
+    fn text_of(&self, name: Node) -> &str {
+        let text = match name.tag() {
             Tag::Escaped => &self.meant,
             _ => self.text,
         };
-        text.get(node.bytes()).unwrap_or_default()
+        text.get(name.bytes()).unwrap_or_default()
+    }
+
+    fn name(&self, at: usize) -> &str {
+        self.nodes.get(at).map_or("", |name| self.text_of(*name))
     }
 
     /// Where on the tape the names of the object at `place` are.
@@ -229,10 +235,6 @@ impl Reader<'_> {
     /// Whether an object has two members of one name.
     fn has_namesakes(&self, place: usize, count: usize) -> bool {
         let names = || self.places_of_names(place, count).map(|at| self.name(at));
-        // Many names are sorted, and then this is all.
-        if names().is_sorted_by(|one, next| one < next) {
-            return false;
-        }
         if count <= FEW {
             return names()
                 .enumerate()

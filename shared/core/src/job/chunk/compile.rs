@@ -1,10 +1,10 @@
 //! The second pass: serializes each piece of the job once, and counts rows and bytes.
 
-use std::collections::HashMap;
-
 use super::inspect::{BatchSize, Branch, Inspected};
-use super::{Body, Chunks, Dates, Ends, Level, Member, Node, Tree, join, narrow};
+use super::scope::{Name, Scope};
+use super::{Body, Chunks, Dates, Ends, Level, List, Member, Node, Tree, Values, join, narrow};
 use crate::error::{Error, excerpt_of, shorten};
+use crate::job::fields::Job;
 use crate::job::review::elsewhere;
 use crate::job::schema::{Attribute, Schema, Spelling};
 use crate::json::{Kind, View, write_text};
@@ -25,7 +25,7 @@ impl Chunks {
     ///
     /// # Errors
     /// `InvalidJob`: values that can't be split as the job asks.
-    pub(crate) fn compile(order: Order<'_>, job: View<'_>, inspected: Inspected) -> Result<Self, Error> {
+    pub(crate) fn compile(order: Order<'_>, job: &Job, inspected: Inspected) -> Result<Self, Error> {
         let mut ending = b"\"labourer_id\":".to_vec();
         write_text(order.labourer_id, &mut ending);
         ending.push(b'}');
@@ -49,21 +49,22 @@ impl Chunks {
             openings: &openings,
             // The opening brace, the ending, the line feed.
             around: ending.len() as u64 + 2,
-            scope: HashMap::new(),
-            undo: Vec::new(),
-            base: 0,
+            scope: Scope::new(&order.schema.attributes),
             nearest: vec![None; order.schema.attributes.len()],
             path: Vec::new(),
+            rows: 0,
             bytes: 0,
             longest: 0,
             levels: vec![Level::default(); order.schema.attributes.len()],
         };
-        // Room for a job of which little is written twice; what is not needed is never touched.
-        compiler.tree.text.reserve(job.text_len());
         if order.split {
-            compiler.root(job, order.taken_out)?;
+            compiler.root(job.fields(), order.taken_out)?;
         } else {
-            for (key, value) in job.members().filter(|(key, _)| !order.taken_out.contains(key)) {
+            for (key, value) in job
+                .fields()
+                .members()
+                .filter(|(key, _)| !order.taken_out.contains(key))
+            {
                 compiler.lay(key, |out| value.write(out))?;
             }
             compiler.count_row();
@@ -81,6 +82,7 @@ impl Chunks {
         let longest_date = pieces.iter().map(|piece| piece.len() as u64).max().unwrap_or(0);
         let rows = tree.rows();
         Ok(Self {
+            document: job.document(),
             rows: rows.saturating_mul(count),
             bytes: per_date
                 .saturating_mul(count)
@@ -89,6 +91,7 @@ impl Chunks {
             dates: if rows == 0 { Vec::new() } else { pieces },
             tree,
             openings,
+            ending_of_list: [b"],", ending.as_slice()].concat().into_boxed_slice(),
             ending: ending.into_boxed_slice(),
             levels,
         })
@@ -104,15 +107,13 @@ struct Compiler<'a, 's> {
     tree: Tree,
     /// Bytes of a row that are in none of its members.
     around: u64,
-    /// The keys that a row has at this point of the tree, and the bytes of each member.
-    scope: HashMap<&'a str, u64>,
-    /// What the scope held before: to be restored when the compiler leaves a node.
-    undo: Vec<(&'a str, Option<u64>)>,
-    /// The bytes of all members of the scope.
-    base: u64,
+    /// The members that a row has at this point of the tree.
+    scope: Scope<'a>,
     /// For each attribute the nearest bound on its batches.
     nearest: Vec<Option<u64>>,
     path: Vec<&'a str>,
+    /// The rows that there are already, the bytes of all of them, and of the longest.
+    rows: u64,
     bytes: u64,
     longest: u64,
     levels: Vec<Level>,
@@ -121,6 +122,15 @@ struct Compiler<'a, 's> {
 impl<'a> Compiler<'a, '_> {
     /// Adds a member to the node that is being put together.
     fn lay(&mut self, key: &'a str, value: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
+        self.lay_named(self.scope.name(key), key, value)
+    }
+
+    fn lay_named(
+        &mut self,
+        name: Name<'a>,
+        key: &str,
+        value: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Error> {
         let begin = self.tree.begin(self.tree.nodes.len()).text as usize;
         let text = &mut self.tree.text;
         let start = text.len();
@@ -134,38 +144,21 @@ impl<'a> Compiler<'a, '_> {
             key: narrow(key_end - start)?,
             end: narrow(text.len() - begin)?,
         });
-        let before = self.scope.insert(key, length);
-        if let Some(before) = before {
-            self.base -= before;
+        if self.scope.change(name, Some(length)) {
             let shadow = self.tree.text.get(start..key_end).map(Box::from);
             self.tree.shadows.extend(shadow);
         }
-        self.base += length;
-        self.undo.push((key, before));
         Ok(())
     }
 
-    /// A member that was inherited gives way to the node that is being put together.
-    fn give_way(&mut self, key: &'a str) {
-        if let Some(before) = self.scope.remove(key) {
-            self.base -= before;
-            let mut text = Vec::new();
-            write_text(key, &mut text);
-            self.tree.shadows.push(text.into_boxed_slice());
-            self.undo.push((key, Some(before)));
-        }
-    }
-
-    /// Takes back what came into the scope since there were so many things to undo.
-    fn restore(&mut self, undo: usize) {
-        while self.undo.len() > undo
-            && let Some((key, before)) = self.undo.pop()
-        {
-            let now = match before {
-                Some(length) => self.scope.insert(key, length),
-                None => self.scope.remove(key),
-            };
-            self.base = self.base - now.unwrap_or(0) + before.unwrap_or(0);
+    /// The members of an attribute's names, if any were inherited, give way to the node that is being put together.
+    fn give_way(&mut self, level: usize, attribute: &Attribute) {
+        for spelling in [Spelling::Plural, Spelling::Singular] {
+            if self.scope.change(Name::Attribute(level, spelling), None) {
+                let mut text = Vec::new();
+                write_text(attribute.spelled(spelling), &mut text);
+                self.tree.shadows.push(text.into_boxed_slice());
+            }
         }
     }
 
@@ -181,13 +174,14 @@ impl<'a> Compiler<'a, '_> {
             text: narrow(self.tree.text.len())?,
             members: narrow(self.tree.members.len())?,
             shadows: narrow(self.tree.shadows.len())?,
-            batches: narrow(self.tree.batches.len())?,
+            lists: narrow(self.tree.lists.len())?,
         };
-        let rows = match body {
-            Body::Row => 1,
-            Body::Branch => 0,
-            Body::Batches(_) => end.batches - self.tree.begin(place).batches,
+        let rows = match (body, self.tree.lists.last()) {
+            (Body::Row, _) => 1,
+            (Body::List, Some(list)) => list.count.div_ceil(list.batch),
+            (Body::Branch | Body::List, _) => 0,
         };
+        self.rows += u64::from(rows);
         self.tree.nodes.push(Node {
             end,
             extent: 1,
@@ -197,17 +191,12 @@ impl<'a> Compiler<'a, '_> {
         Ok(place)
     }
 
-    /// All nodes that hang below the one at that place are there.
-    fn close(&mut self, place: usize) -> Result<(), Error> {
+    /// All nodes that hang below the one at that place are there, and so many rows.
+    fn close(&mut self, place: usize, rows: u64) -> Result<(), Error> {
         let extent = self.tree.nodes.len() - place;
-        let (mut below, mut rows) = (place + 1, 0);
-        while let Some(node) = self.tree.nodes.get(below) {
-            rows += node.rows as usize;
-            below += node.extent as usize;
-        }
         if let Some(node) = self.tree.nodes.get_mut(place) {
             node.extent = narrow(extent)?;
-            node.rows = narrow(rows)?;
+            node.rows = narrow(usize::try_from(rows).unwrap_or(usize::MAX))?;
         }
         Ok(())
     }
@@ -218,7 +207,7 @@ impl<'a> Compiler<'a, '_> {
 
     /// `rows` rows at this point of the tree, with `extra` bytes among them, at most `longest_extra` in one.
     fn count_rows(&mut self, rows: u64, extra: u64, longest_extra: u64) {
-        let plain = self.base + self.around;
+        let plain = self.scope.bytes() + self.around;
         self.bytes = self
             .bytes
             .saturating_add(rows.saturating_mul(plain))
@@ -253,7 +242,7 @@ impl<'a> Compiler<'a, '_> {
             return Err(Error::job("the schema has no attributes to split by"));
         };
         if root.values.is_some() {
-            return self.branch(job, 0, 0, taken_out);
+            return self.branch(job, 0, self.scope.point(), taken_out);
         }
         let Attribute { name, plural } = attribute;
         if job.get(plural).is_none() && job.get(name).is_none() {
@@ -266,21 +255,20 @@ impl<'a> Compiler<'a, '_> {
         Ok(())
     }
 
-    /// The next branch, which is at `level`. If it is the value of an entry, the name of that is laid already; `undo` is
-    /// how much there was to undo before.
+    /// The next branch, which is at `level`. If it is the value of an entry, the name of that is laid already, and `point`
+    /// is where the scope was before.
     fn branch(
         &mut self,
         object: View<'a>,
         level: usize,
-        undo: usize,
+        point: usize,
         taken_out: &[&str],
     ) -> Result<(), Error> {
         let (branch, batch_sizes) = self.next_branch()?;
         let attribute = self.attributes.get(level);
         let values = attribute.zip(branch.values);
         if let Some((attribute, _)) = values {
-            self.give_way(&attribute.plural);
-            self.give_way(&attribute.name);
+            self.give_way(level, attribute);
         }
         for (key, value) in object.members() {
             let own = attribute.is_some_and(|attribute| *key == attribute.plural || *key == attribute.name);
@@ -291,6 +279,7 @@ impl<'a> Compiler<'a, '_> {
         match values {
             Some((attribute, (place, spelling))) if branch.must_split => {
                 let node = self.end_node(Body::Branch)?;
+                let rows_before = self.rows;
                 let saved = (!batch_sizes.is_empty()).then(|| self.nearest.clone());
                 // The singular first, so that the plural of the same branch has the last word.
                 for wanted in [Spelling::Singular, Spelling::Plural] {
@@ -308,7 +297,7 @@ impl<'a> Compiler<'a, '_> {
                 if let Some(saved) = saved {
                     self.nearest = saved;
                 }
-                self.close(node)?;
+                self.close(node, self.rows - rows_before)?;
             }
             values => {
                 if let Some((attribute, (place, spelling))) = values {
@@ -318,7 +307,7 @@ impl<'a> Compiler<'a, '_> {
                 self.end_row(level)?;
             }
         }
-        self.restore(undo);
+        self.scope.go_back(point);
         Ok(())
     }
 
@@ -358,7 +347,7 @@ impl<'a> Compiler<'a, '_> {
     /// What hangs below a branch: rows of the values at `level`.
     fn parts(&mut self, attribute: &'a Attribute, value: View<'a>, level: usize) -> Result<(), Error> {
         if value.is_list_of_scalars() || value.is_scalar() {
-            return self.batches(level, value.items_or_itself(), |item, out| item.write(out));
+            return self.list(level, value.items_or_itself(), 1);
         }
         for item in value.items_or_itself() {
             if !item.is_object() {
@@ -376,7 +365,7 @@ impl<'a> Compiler<'a, '_> {
                 )));
             }
             if item.members().all(|(_, entry)| entry.is_null()) {
-                self.batches(level, item.members(), |(name, _), out| write_text(name, out))?;
+                self.list(level, item.names(), 2)?;
                 continue;
             }
             for (name, entry) in item.members() {
@@ -393,19 +382,23 @@ impl<'a> Compiler<'a, '_> {
         entry: View<'a>,
         level: usize,
     ) -> Result<(), Error> {
-        let undo = self.undo.len();
-        self.lay(&attribute.plural, |out| {
-            out.push(b'[');
-            write_text(name, out);
-            out.push(b']');
-        })?;
+        let point = self.scope.point();
+        self.lay_named(
+            Name::Attribute(level, Spelling::Plural),
+            &attribute.plural,
+            |out| {
+                out.push(b'[');
+                write_text(name, out);
+                out.push(b']');
+            },
+        )?;
         if let Some(level) = self.levels.get_mut(level) {
             level.values += 1;
         }
         match entry.kind() {
             Kind::Null => {
                 self.end_row(level + 1)?;
-                self.restore(undo);
+                self.scope.go_back(point);
                 Ok(())
             }
             Kind::Object => {
@@ -420,7 +413,7 @@ impl<'a> Compiler<'a, '_> {
                     }
                 }
                 self.path.push(name);
-                self.branch(entry, level + 1, undo, &[])?;
+                self.branch(entry, level + 1, point, &[])?;
                 self.path.pop();
                 Ok(())
             }
@@ -434,48 +427,62 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    fn batches<T>(
+    /// A row for each batch of values, which stand so far from one another on the tape of the job.
+    fn list(
         &mut self,
         level: usize,
-        values: impl ExactSizeIterator<Item = T>,
-        write_one: impl Fn(T, &mut Vec<u8>),
+        values: impl ExactSizeIterator<Item = View<'a>> + Clone,
+        step: u8,
     ) -> Result<(), Error> {
         let count = values.len();
-        let size = self.nearest.get(level).copied().flatten().unwrap_or(1);
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let Tree { text, batches, .. } = &mut self.tree;
-        let (mut batch_start, mut longest, mut in_batches) = (text.len(), 0, 0);
-        for (at, value) in values.enumerate() {
-            if at > 0 {
-                text.push(b',');
-                if at % size == 0 {
-                    batch_start = text.len();
+        let batch = self.nearest.get(level).copied().flatten().unwrap_or(1);
+        let batch = usize::try_from(batch).unwrap_or(usize::MAX).min(count.max(1));
+        let in_place = values.clone().all(|value| value.as_it_stands().is_some());
+        let first = match values.clone().next() {
+            Some(value) if in_place => Values::InPlace(narrow(value.place())?, step),
+            _ => Values::Written(narrow(self.tree.ends.len())?),
+        };
+        let Tree { written, ends, .. } = &mut self.tree;
+        let (mut in_batches, mut longest) = (0, 0);
+        let (mut left, mut in_batch, mut of_batch) = (count, 0, 0);
+        for value in values {
+            let length = match value.as_it_stands() {
+                Some(range) if in_place => range.len(),
+                _ => {
+                    let start = written.len();
+                    value.write(written);
+                    ends.push(narrow(written.len())?);
+                    written.push(b',');
+                    written.len() - 1 - start
                 }
-            }
-            write_one(value, text);
-            if (at + 1) % size == 0 || at + 1 == count {
-                batches.push(narrow(text.len())?);
-                longest = longest.max(text.len() - batch_start);
-                in_batches += text.len() - batch_start;
+            };
+            // A comma before each but the first.
+            of_batch += length as u64 + u64::from(in_batch > 0);
+            (left, in_batch) = (left - 1, in_batch + 1);
+            if in_batch == batch || left == 0 {
+                longest = longest.max(of_batch);
+                in_batches += of_batch;
+                (in_batch, of_batch) = (0, 0);
             }
         }
-        let rows = count.div_ceil(size) as u64;
+        let rows = count.div_ceil(batch) as u64;
         // The opening `"sections":[`, and `],` behind the values.
         let around = self.openings.get(level).map_or(0, |opening| opening.len() as u64) + 2;
         if rows > 0 {
-            self.count_rows(
-                rows,
-                rows.saturating_mul(around) + in_batches as u64,
-                around + longest as u64,
-            );
+            self.count_rows(rows, rows.saturating_mul(around) + in_batches, around + longest);
         }
         if let Some(level) = self.levels.get_mut(level) {
             level.values += count as u64;
             level.rows += rows;
         }
-        // A schema has at most 32 levels.
-        let level = u8::try_from(level).unwrap_or(u8::MAX);
-        self.end_node(Body::Batches(level)).map(drop)
+        self.tree.lists.push(List {
+            values: first,
+            count: narrow(count)?,
+            batch: narrow(batch)?,
+            // A schema has at most 32 levels.
+            level: u8::try_from(level).unwrap_or(u8::MAX),
+        });
+        self.end_node(Body::List).map(drop)
     }
 
     fn here(&self) -> String {

@@ -1,29 +1,37 @@
 //! Splitting: a job becomes a tree of serialized pieces, and the tree becomes rows, one at a time.
 //!
 //! Three passes, each over the whole job once: [`inspect`] checks every reachable branch and decides where the job
-//! must be split; [`compile`] serializes each piece of the job once and counts; [`rows`] puts pieces together. So a row
-//! costs a few copies of bytes, however deep it lies, and the number of rows is known before the first one is made.
+//! must be split; [`compile`] writes each piece of a row once, but for the values of long lists, which are copied from the
+//! job as they stand there, and counts; [`rows`] puts pieces together. So a row costs a few copies of bytes, however deep
+//! it lies, and the number of rows is known before the first one is made.
 
 pub(crate) mod compile;
 pub(crate) mod inspect;
 mod rows;
+mod scope;
+
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, shorten};
-use crate::json::write_text;
+use crate::json::{Document, write_text};
 
 pub use rows::Rows;
 
 /// A job, ready to be written as rows.
 #[derive(Debug)]
 pub struct Chunks {
+    /// The job.
+    document: Arc<Document>,
     tree: Tree,
     /// What each date adds to a row: `"date_list":["2024-03-05"],`. One empty piece if there are no dates; none if the
     /// job has no rows at all.
     dates: Vec<Box<[u8]>>,
     /// For each level, `"sections":[`.
     openings: Vec<Box<[u8]>>,
-    /// How every row ends: `"labourer_id":"f"}`.
+    /// How a row ends: `"labourer_id":"f"}`.
     ending: Box<[u8]>,
+    /// The same behind the values of a list: `],"labourer_id":"f"}`.
+    ending_of_list: Box<[u8]>,
     rows: u64,
     bytes: u64,
     longest: u64,
@@ -44,14 +52,17 @@ pub struct Level {
 #[derive(Debug, Default)]
 struct Tree {
     nodes: Vec<Node>,
-    /// Members, each with a comma behind it (`"stores":["x"],"k":5,`), or values with commas between them.
+    /// Members, each with a comma behind it: `"stores":["x"],"k":5,`.
     text: Vec<u8>,
     /// The members of nodes that others hang below.
     members: Vec<Member>,
     /// Serialized keys of members further out that give way to a node. Nearly always none.
     shadows: Vec<Box<[u8]>>,
-    /// Where batches end in `text`; the next one begins behind the comma.
-    batches: Vec<u32>,
+    lists: Vec<List>,
+    /// Values that are not written as they stand in the job, with commas between them.
+    written: Vec<u8>,
+    /// Where they end.
+    ends: Vec<u32>,
 }
 
 /// One place in the tree: what it adds to a row.
@@ -70,7 +81,7 @@ struct Ends {
     text: u32,
     members: u32,
     shadows: u32,
-    batches: u32,
+    lists: u32,
 }
 
 /// A member, by where it stands in the text of its node.
@@ -87,8 +98,26 @@ enum Body {
     Row,
     /// Members that all rows below have.
     Branch,
-    /// A row for each batch of values of a level.
-    Batches(u8),
+    /// A row for each batch of values of a list.
+    List,
+}
+
+/// Values of which so many go into a row.
+#[derive(Debug, Clone, Copy)]
+struct List {
+    values: Values,
+    count: u32,
+    batch: u32,
+    level: u8,
+}
+
+/// Where the values of a list are.
+#[derive(Debug, Clone, Copy)]
+enum Values {
+    /// In the job, as they are written: the first one, and how far it is to the next.
+    InPlace(u32, u8),
+    /// Among those that are written out: the first one.
+    Written(u32),
 }
 
 impl Tree {

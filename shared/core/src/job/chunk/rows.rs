@@ -1,6 +1,6 @@
 //! The third pass: rows, one at a time, put together from serialized pieces.
 
-use super::{Body, Chunks, between};
+use super::{Body, Chunks, List, Values, between};
 
 impl Chunks {
     /// The rows, in order.
@@ -30,6 +30,47 @@ impl Chunks {
     }
 }
 
+impl Chunks {
+    /// Appends the values of a batch, with commas between them.
+    fn push_batch(&self, list: &List, nth: usize, out: &mut Vec<u8>) {
+        let batch = list.batch as usize;
+        let from = nth * batch;
+        let to = (from + batch).min(list.count as usize);
+        match list.values {
+            Values::InPlace(first, step) => {
+                let place = |value: usize| first as usize + value * usize::from(step);
+                let range = |value: usize| self.document.as_it_stands(place(value)).unwrap_or_default();
+                // What is written side by side in the job is copied in one piece.
+                let mut piece = range(from);
+                for value in from + 1..to {
+                    let next = range(value);
+                    if next.start == piece.end + 1 && self.document.bytes(piece.end..next.start) == b"," {
+                        piece.end = next.end;
+                    } else {
+                        out.extend_from_slice(self.document.bytes(piece));
+                        out.push(b',');
+                        piece = next;
+                    }
+                }
+                out.extend_from_slice(self.document.bytes(piece));
+            }
+            Values::Written(first) => {
+                let end_of = |value: usize| self.tree.ends.get(value).map_or(0, |end| *end as usize);
+                let first = first as usize;
+                // A comma stands behind each.
+                let start = (first + from)
+                    .checked_sub(1)
+                    .map_or(0, |before| end_of(before) + 1);
+                let values = self
+                    .tree
+                    .written
+                    .get(start..end_of((first + to).saturating_sub(1)));
+                out.extend_from_slice(values.unwrap_or_default());
+            }
+        }
+    }
+}
+
 /// The rows of a job, made one at a time. Each is a JSON object; its last member is `labourer_id`.
 ///
 /// [`Rows::next_row`] lends each row without copying it; the `Iterator` gives copies.
@@ -49,7 +90,7 @@ struct Frame {
     /// Where in the buffer the rows of this node begin, and where what they have in common ends.
     start: usize,
     end: usize,
-    /// The nodes below that are still to come; for batches those of their list.
+    /// The nodes below that are still to come, or the batches of the list.
     next: usize,
     last: usize,
     kind: FrameKind,
@@ -60,8 +101,7 @@ enum FrameKind {
     Date,
     /// The node at that place.
     Branch(usize),
-    /// Batches of a level; where the next one begins.
-    Batches(u8, usize),
+    List(List),
 }
 
 impl Rows<'_> {
@@ -79,22 +119,15 @@ impl Rows<'_> {
                 self.frames.pop();
                 continue;
             }
-            let tree = &self.chunks.tree;
-            if let FrameKind::Batches(level, from) = &mut frame.kind {
-                let to = tree.batches.get(frame.next).map_or(0, |end| *end as usize);
-                let values = tree.text.get(*from..to).unwrap_or_default();
-                *from = to + 1;
+            if let FrameKind::List(list) = frame.kind {
+                let (start, end, nth) = (frame.start, frame.end, frame.next);
                 frame.next += 1;
-                let (start, end) = (frame.start, frame.end);
-                let opening = self.chunks.openings.get(usize::from(*level));
                 self.buffer.truncate(end);
-                self.buffer.extend_from_slice(opening.map_or(&[], |text| text));
-                self.buffer.extend_from_slice(values);
-                self.buffer.extend_from_slice(b"],");
-                return Some(self.finish(start));
+                self.chunks.push_batch(&list, nth, &mut self.buffer);
+                return Some(self.finish(start, &self.chunks.ending_of_list));
             }
             if let Some(start) = self.enter() {
-                return Some(self.finish(start));
+                return Some(self.finish(start, &self.chunks.ending));
             }
         }
     }
@@ -104,9 +137,9 @@ impl Rows<'_> {
         self.remaining
     }
 
-    fn finish(&mut self, start: usize) -> &[u8] {
+    fn finish(&mut self, start: usize, ending: &[u8]) -> &[u8] {
         self.remaining = self.remaining.saturating_sub(1);
-        self.buffer.extend_from_slice(&self.chunks.ending);
+        self.buffer.extend_from_slice(ending);
         self.buffer.get(start..).unwrap_or_default()
     }
 
@@ -142,13 +175,16 @@ impl Rows<'_> {
         let (mut start, end) = (frame.start, frame.end);
         let begin = tree.begin(place);
         self.buffer.truncate(end);
-        if let Body::Batches(level) = node.body {
+        if node.body == Body::List {
+            let list = *tree.lists.get(begin.lists as usize)?;
+            let opening = self.chunks.openings.get(usize::from(list.level));
+            self.buffer.extend_from_slice(opening.map_or(&[], |text| text));
             self.frames.push(Frame {
                 start,
-                end,
-                next: begin.batches as usize,
-                last: node.end.batches as usize,
-                kind: FrameKind::Batches(level, begin.text as usize),
+                end: self.buffer.len(),
+                next: 0,
+                last: node.rows as usize,
+                kind: FrameKind::List(list),
             });
             return None;
         }
@@ -179,7 +215,7 @@ impl Rows<'_> {
         let branches = || {
             self.frames.iter().filter_map(|frame| match frame.kind {
                 FrameKind::Branch(place) => Some((tree.begin(place), tree.nodes.get(place)?.end)),
-                FrameKind::Date | FrameKind::Batches(..) => None,
+                FrameKind::Date | FrameKind::List(_) => None,
             })
         };
         for (at, (begin, end)) in branches().enumerate() {
@@ -207,10 +243,8 @@ impl Rows<'_> {
             let Some(frame) = self.frames.last_mut() else {
                 return;
             };
-            if let FrameKind::Batches(_, from) = &mut frame.kind {
+            if let FrameKind::List(_) = frame.kind {
                 frame.next += usize::try_from(rows).unwrap_or(usize::MAX);
-                let end = frame.next.checked_sub(1).and_then(|last| tree.batches.get(last));
-                *from = end.map_or(0, |end| *end as usize + 1);
                 return;
             }
             match tree.nodes.get(frame.next) {
