@@ -334,6 +334,15 @@ fn an_archived_task_in_doubt_stays_archived() {
     assert!(found > 20, "{found} tasks in doubt were found to be there");
 }
 
+/// The run is found by a sweep, and Lambda repeats the continuation that fails: nobody has asked to go on with the task
+/// that is there.
+#[test]
+fn a_task_id_that_is_taken_stops_a_run_that_a_sweep_has_found() {
+    // The event dies three times: with its rows, with its rows again, and beside the first sweep.
+    let deaths = [2, 5, 9].map(|call| (call, Fault::DiesAfter));
+    script_must_hold(Setting::Taken, 3, &deaths);
+}
+
 /// For a minute every request to the tables is answered 500 within milliseconds.
 #[test]
 fn a_server_that_fails_at_once_is_not_stormed() {

@@ -26,8 +26,8 @@ use crate::schedule::spool::{Label, Spooled, conflict, spool};
 pub(super) enum Source<'a> {
     /// A job that was planned just now.
     Plan { label: &'a Label, plan: &'a Plan },
-    /// A queue file that somebody has written.
-    File,
+    /// A queue file that somebody has written; whether somebody has asked by hand to go on with it.
+    File { by_hand: bool },
 }
 
 /// What asking for a lock came to.
@@ -82,15 +82,17 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
             {
                 return Ok(held(&keys));
             }
-            // Somebody must look at it first: the same event again does not pass over what stopped the run.
-            if let (Some(found), Source::Plan { .. }) = (&found, source)
+            // Somebody must look at it first: the same event or continuation again does not pass over what stopped the
+            // run.
+            if let Some(found) = &found
+                && !matches!(source, Source::File { by_hand: true })
                 && let Some(stopped) = &found.lock.stopped
             {
                 return Err(stopped_at(&keys, stopped));
             }
             let rows = match source {
                 Source::Plan { label, plan } => self.spool_rows(&keys, label, plan).await?,
-                Source::File => self.find_rows(&mut keys, found.as_ref()).await?,
+                Source::File { .. } => self.find_rows(&mut keys, found.as_ref()).await?,
             };
             let (label, file, spooled) = match rows {
                 Rows::Stand { label, file, spooled } => (label, file, spooled),
@@ -214,7 +216,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
     ) -> Result<Option<Lease>, EngineError> {
         let labourer_id = match source {
             Source::Plan { plan, .. } => Some(plan.labourer_id.clone()),
-            Source::File => match self.labourer_of(keys).await? {
+            Source::File { .. } => match self.labourer_of(keys).await? {
                 Some(labourer_id) => labourer_id,
                 None => return Ok(None),
             },
