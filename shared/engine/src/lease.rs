@@ -216,6 +216,8 @@ impl Lease {
     ) -> Result<Written, EngineError> {
         let mut next = next;
         let mut attempt = 0;
+        // An earlier attempt may be the one that was granted: without an answer the lease counts from the first.
+        let first = Moment::now(host);
         loop {
             if self.has_run_out(host) {
                 return Ok(Written::RanOut);
@@ -244,16 +246,18 @@ impl Lease {
             match find(store, host, &self.key).await? {
                 None => return Ok(Written::TakenOver),
                 Some(found) if self.has_run_out(host) => {
-                    return Ok(match found.lock.holder == self.lock.holder {
+                    // A release of ours may stand, and we learn of it too late.
+                    let ours = found.lock.holder == self.lock.holder || self.is_written(&found.lock, &next);
+                    return Ok(match ours {
                         true => Written::RanOut,
                         false => Written::TakenOver,
                     });
                 }
-                Some(found) if found.lock == next => {
-                    // It was carried out; only its answer was lost.
+                Some(found) if self.is_written(&found.lock, &next) => {
+                    // It was carried out, or an earlier attempt of it; only the answer was lost.
                     self.etag = found.etag;
-                    self.lock = next;
-                    self.since = since;
+                    self.lock = found.lock;
+                    self.since = first;
                     return Ok(Written::Stands);
                 }
                 Some(found)
@@ -263,6 +267,8 @@ impl Lease {
                     // older rev: with a higher rev this one can't be mistaken for it.
                     self.etag = found.etag;
                     next.rev = next.rev.max(found.lock.rev) + 1;
+                    // Also if this write fails: the next one must not go back behind it.
+                    self.lock.rev = self.lock.rev.max(found.lock.rev);
                 }
                 Some(found) if mutants::is(Mutant::NoEpochCheck) => self.etag = found.etag,
                 Some(_) => return Ok(Written::TakenOver),
@@ -277,6 +283,13 @@ impl Lease {
             }
             attempt += 1;
         }
+    }
+
+    /// Whether `found` is `next` as this or an earlier attempt has written it.
+    fn is_written(&self, found: &Lock, next: &Lock) -> bool {
+        let mut next = next.clone();
+        next.rev = found.rev;
+        found.rev > self.lock.rev && *found == next
     }
 
     /// Gives the lock back; rows from `sent` on were never sent, by nobody.

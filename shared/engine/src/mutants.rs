@@ -49,12 +49,14 @@ pub enum Mutant {
     RefusedInDoubtFails,
     /// The ids of tasks do not say their queue.
     IdsWithoutQueue,
+    /// The cursor of a run passes the line at which it stops.
+    StopPassed,
 }
 
 #[cfg(jobmill_mutants)]
 impl Mutant {
     /// All there are.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NoClaim,
         Self::InDoubtByBatch,
         Self::UnknownSentAgain,
@@ -74,6 +76,7 @@ impl Mutant {
         Self::SweepStops,
         Self::RefusedInDoubtFails,
         Self::IdsWithoutQueue,
+        Self::StopPassed,
     ];
 }
 

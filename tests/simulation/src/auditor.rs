@@ -13,7 +13,6 @@ use jobmill_memory::{Birth, Change, EPOCH_MS};
 
 use super::expected::ExpectedRun;
 use super::faults::Sending;
-use super::scenario::pending;
 use super::simulation::{Ended, Kind, Simulation};
 
 /// So many requests of one invocation may fail within [`STORM_WINDOW`]: more is a storm.
@@ -163,7 +162,7 @@ fn held_elsewhere(
             .find(|(key, _)| **key == run.keys.lock)
             .map(|(_, actor)| actor)
     });
-    if completed || !pending::OWN_RELEASE || last.is_some_and(|actor| actor != invocation) {
+    if completed || last.is_some_and(|actor| actor != invocation) {
         return Vec::new();
     }
     let what = format!(
@@ -556,7 +555,7 @@ impl Audit<'_> {
             }
             if let Some(stopped) = &lock.stopped {
                 let row = stopped.line.saturating_sub(1);
-                if pending::DAMAGED_LINES && lock.cursor.row > row {
+                if lock.cursor.row > row {
                     found.push(format!(
                         "{run_id}: it stopped at row {row} with a cursor at {:?}",
                         lock.cursor

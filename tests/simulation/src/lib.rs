@@ -18,5 +18,5 @@ mod simulation;
 pub use auditor::{Violation, Weight};
 pub use faults::Fault;
 pub use foreign::Foreign;
-pub use scenario::{DeploymentSpec, FaultRates, JobSpec, Outage, Scenario, Setting, SoswFile, pending};
+pub use scenario::{DeploymentSpec, FaultRates, JobSpec, Outage, Scenario, Setting, SoswFile};
 pub use simulation::{Trace, run};

@@ -302,14 +302,6 @@ impl Setting {
     ];
 }
 
-/// What the engine does not hold yet: left out of the seeds, and of what the auditor looks at.
-pub mod pending {
-    /// A run stops at a line that is no row, and goes on there when it is mended or shall be passed over.
-    pub const DAMAGED_LINES: bool = false;
-    /// Whoever learns too late that its own release stands does not take it for somebody else's.
-    pub const OWN_RELEASE: bool = false;
-}
-
 const FIRST: DeploymentSpec = DeploymentSpec {
     bucket: "queue",
     prefix: "p",
@@ -442,8 +434,7 @@ impl Scenario {
                     SoswFile {
                         name: format!("tasks_queue_left-{number}.txt"),
                         rows,
-                        damaged: (pending::DAMAGED_LINES && rng.once_in(4) && rows > 0)
-                            .then(|| rng.below(rows)),
+                        damaged: (rng.once_in(4) && rows > 0).then(|| rng.below(rows)),
                         deliveries: (0..1 + pick(&[0, 0, 1, 2]))
                             .map(|_| millis(&[0, 0, 40, 400, 60_000]))
                             .collect(),

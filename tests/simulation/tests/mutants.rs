@@ -85,6 +85,7 @@ fn hunt(mutant: Mutant) -> Hunt {
         Mutant::ClaimUnbounded => Hunt::hurts(Setting::Hot, 30, &[]).breaks_protocol(),
         Mutant::SweepStops => Hunt::hurts(Setting::Foreign, 3, &[Fault::DiesBefore]),
         Mutant::RefusedInDoubtFails => Hunt::hurts(Setting::Invalid, 3, &[]),
+        Mutant::StopPassed => Hunt::hurts(Setting::AdoptedMended, 3, &[]),
         Mutant::IdsWithoutQueue => Hunt::hurts(Setting::TwoDeployments, 3, &[]),
     }
 }

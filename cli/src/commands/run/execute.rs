@@ -76,6 +76,7 @@ pub(super) async fn execute(
             file_name: config.file_name(&run.run_id),
             hop: 0,
             skip_line: None,
+            by_hand: false,
         })
     };
     let timeout = Duration::from_secs(u64::from(run.timeout));

@@ -49,6 +49,9 @@ pub struct Continuation {
     pub hop: u32,
     /// A line of the queue file, counted from 1, that shall be passed over if it can't become a task.
     pub skip_line: Option<u64>,
+    /// Somebody has sent it, and no hand-over or sweep: it says no hop, or a line to pass over. Only then it goes on with a
+    /// run that stopped, also when Lambda delivers it again because it failed.
+    pub by_hand: bool,
 }
 
 /// Reads an event.
@@ -313,16 +316,18 @@ fn read_continuation(event: View<'_>) -> Result<Continuation, Error> {
     };
     let whole = |value: View<'_>| value.as_digits().and_then(|digits| digits.parse::<u64>().ok());
     let hop = match given(event, "hop") {
-        None => 0,
-        Some(value) => whole(value)
-            .and_then(|hop| u32::try_from(hop).ok())
-            .filter(|hop| *hop <= MAX_HOP)
-            .ok_or_else(|| {
-                Error::event(format!(
-                    "`hop` is {}: write a whole number of at most {MAX_HOP}, or leave it out",
-                    excerpt_of(value)
-                ))
-            })?,
+        None => None,
+        Some(value) => Some(
+            whole(value)
+                .and_then(|hop| u32::try_from(hop).ok())
+                .filter(|hop| *hop <= MAX_HOP)
+                .ok_or_else(|| {
+                    Error::event(format!(
+                        "`hop` is {}: write a whole number of at most {MAX_HOP}, or leave it out",
+                        excerpt_of(value)
+                    ))
+                })?,
+        ),
     };
     let skip_line = match given(event, "skip_line") {
         None => None,
@@ -335,8 +340,9 @@ fn read_continuation(event: View<'_>) -> Result<Continuation, Error> {
     };
     Ok(Continuation {
         file_name,
-        hop,
+        hop: hop.unwrap_or_default(),
         skip_line,
+        by_hand: hop.is_none() || skip_line.is_some(),
     })
 }
 

@@ -26,8 +26,8 @@ use crate::schedule::spool::{Label, Spooled, conflict, spool};
 pub(super) enum Source<'a> {
     /// A job that was planned just now.
     Plan { label: &'a Label, plan: &'a Plan },
-    /// A queue file that somebody has written.
-    File,
+    /// A queue file that somebody has written; whether somebody has asked by hand to go on with it.
+    File { by_hand: bool },
 }
 
 /// What asking for a lock came to.
@@ -82,15 +82,17 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
             {
                 return Ok(held(&keys));
             }
-            // Somebody must look at it first: the same event again does not pass over what stopped the run.
-            if let (Some(found), Source::Plan { .. }) = (&found, source)
+            // Somebody must look at it first: the same event or continuation again does not pass over what stopped the
+            // run.
+            if let Some(found) = &found
+                && !matches!(source, Source::File { by_hand: true })
                 && let Some(stopped) = &found.lock.stopped
             {
                 return Err(stopped_at(&keys, stopped));
             }
             let rows = match source {
                 Source::Plan { label, plan } => self.spool_rows(&keys, label, plan).await?,
-                Source::File => self.find_rows(&mut keys, found.as_ref()).await?,
+                Source::File { .. } => self.find_rows(&mut keys, found.as_ref()).await?,
             };
             let (label, file, spooled) = match rows {
                 Rows::Stand { label, file, spooled } => (label, file, spooled),
@@ -214,13 +216,13 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
     ) -> Result<Option<Lease>, EngineError> {
         let labourer_id = match source {
             Source::Plan { plan, .. } => Some(plan.labourer_id.clone()),
-            Source::File => self.labourer_of(keys).await?,
-        };
-        let Some(labourer_id) = labourer_id else {
-            return Ok(None);
+            Source::File { .. } => match self.labourer_of(keys).await? {
+                Some(labourer_id) => labourer_id,
+                None => return Ok(None),
+            },
         };
         let new = NewLock {
-            range: self.greenfields(&labourer_id, label.rows).await?,
+            range: self.greenfields(labourer_id.as_deref(), label.rows).await?,
             run: label.run,
             fingerprint: label.fingerprint,
             as_of: label.as_of,
@@ -263,27 +265,35 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
         format!("{:032x}", self.host.random())
     }
 
-    /// The labourer of the first row of a file. `None`: the file is gone.
-    async fn labourer_of(&self, keys: &Keys) -> Result<Option<String>, EngineError> {
+    /// The labourer of the first line of a file that is a row; `Some(None)` if none is at its beginning: the run stops at
+    /// its first line, where somebody can look at it. `None`: the file is gone.
+    async fn labourer_of(&self, keys: &Keys) -> Result<Option<Option<String>>, EngineError> {
         let read = retry(self.host, || self.store.get_range(&keys.rows, 0, READ_BYTES))
             .await
             .during("reading the queue file")?;
         let Some(read) = read else { return Ok(None) };
-        match Lines::of(read, Cursor::default()).next() {
-            Next::Line(line, _) => Ok(Some(payload_of(&line)?.0)),
-            _ => Err(EngineError::damaged(format!(
-                "the queue file {:?} does not begin with a row",
-                keys.file_name
-            ))),
+        let mut lines = Lines::of(read, Cursor::default());
+        while let Next::Line(line, _) = lines.next() {
+            if let Ok((labourer_id, _)) = payload_of(&line) {
+                return Ok(Some(Some(labourer_id)));
+            }
         }
+        Ok(Some(None))
     }
 
     /// Where the tasks of a new run go in the queue of their labourer.
-    async fn greenfields(&self, labourer_id: &str, rows: u64) -> Result<GreenfieldRange, EngineError> {
+    async fn greenfields(
+        &self,
+        labourer_id: Option<&str>,
+        rows: u64,
+    ) -> Result<GreenfieldRange, EngineError> {
         let now = Greenfield::from_millis(self.host.wall_ms());
-        let newest = retry(self.host, || self.tasks.newest_greenfield(labourer_id, now))
-            .await
-            .during("looking for the end of the queue")?;
+        let newest = match labourer_id {
+            Some(labourer_id) => retry(self.host, || self.tasks.newest_greenfield(labourer_id, now))
+                .await
+                .during("looking for the end of the queue")?,
+            None => None,
+        };
         let step = Greenfield::from_nanos(i128::from(self.config.greenfield_step) * 1_000_000_000);
         Ok(GreenfieldRange::behind(newest, step, now, rows))
     }

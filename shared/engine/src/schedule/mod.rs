@@ -168,6 +168,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
             file_name,
             hop,
             skip_line,
+            by_hand,
         } = continuation;
         let resume = Resume {
             file: None,
@@ -177,7 +178,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
             warnings: Vec::new(),
         };
         let keys = self.config.keys(file_name);
-        self.acquire_and_work(keys, Source::File, resume, context, started)
+        self.acquire_and_work(keys, Source::File { by_hand }, resume, context, started)
             .await
     }
 

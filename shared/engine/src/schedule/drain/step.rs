@@ -204,6 +204,8 @@ pub(crate) struct Drain {
     /// The wall clock of the step, in seconds, as tasks carry it.
     created_at: String,
     damaged: Option<Stopped>,
+    /// A line that is no row: the cursor stays before it.
+    stops_at: Option<Cursor>,
     end: Option<End>,
     /// Requests that may still change a table.
     in_flight: usize,
@@ -235,6 +237,7 @@ impl Drain {
             counters: lock.counters,
             created_at: String::new(),
             damaged: None,
+            stops_at: None,
             end: None,
             in_flight: 0,
             reading: false,
@@ -280,11 +283,14 @@ impl Drain {
         self.total
     }
 
-    /// The first row that is in no request yet.
+    /// The first row that is in no request yet, or that can't be in any.
     fn unsent(&self) -> Cursor {
+        let stops_at = self.stops_at.filter(|_| !mutants::is(Mutant::StopPassed));
         self.partial
             .as_ref()
-            .map_or_else(|| self.lines.cursor(), |(cursor, ..)| *cursor)
+            .map(|(cursor, ..)| *cursor)
+            .or(stops_at)
+            .unwrap_or_else(|| self.lines.cursor())
     }
 
     /// The first row that was not yet begun.
@@ -294,7 +300,8 @@ impl Drain {
 
     fn all_confirmed(&self) -> bool {
         let open = !self.open.is_empty() && !mutants::is(Mutant::ReceiptEarly);
-        !open && self.partial.is_none() && self.next_row() >= self.total
+        let stopped = self.damaged.is_some() && !mutants::is(Mutant::StopPassed);
+        !open && !stopped && self.partial.is_none() && self.next_row() >= self.total
     }
 
     /// What to do at this moment, and how long to wait then.
@@ -418,7 +425,10 @@ impl Drain {
                         tracing::warn!(line = next.row + 1, %error, "passed over, as was asked for");
                         self.pass_over(next);
                     }
-                    Err(error) => self.damage(next.row, StopReason::Row, &error.to_string()),
+                    Err(error) => {
+                        self.stops_at = Some(next);
+                        self.damage(next.row, StopReason::Row, &error.to_string());
+                    }
                 },
                 Next::ReadMore => return Ready::Nothing,
                 Next::End => {
