@@ -1,7 +1,5 @@
 //! From a request to a plan: everything that can be known of a job before anything is written.
 
-use std::io::Write as _;
-
 use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
@@ -279,8 +277,6 @@ fn fingerprint(
     schema: &Schema,
     as_of: Option<AsOf>,
 ) -> Result<String, Error> {
-    let mut digest = Sha256::new();
-    digest.update(b"jobmill 1\n");
     let names: Vec<(&str, &str)> = schema
         .attributes
         .iter()
@@ -293,9 +289,12 @@ fn fingerprint(
         schema.timezone.name(),
         as_of.map(AsOf::to_text),
     );
-    serde_json::to_writer(&mut digest, &head)
-        .and_then(|()| digest.write_all(b"\n").map_err(serde_json::Error::io))
+    let head = serde_json::to_vec(&head)
         .map_err(|error| Error::job(format!("the job can't be written as JSON: {error}")))?;
+    let mut digest = Sha256::new();
+    for part in [b"jobmill 1\n", head.as_slice(), b"\n"] {
+        digest.update(part);
+    }
     // The digest takes long pieces faster than short ones.
     let mut short = Vec::with_capacity(BYTES_AT_A_TIME);
     job.give(&mut |piece| {

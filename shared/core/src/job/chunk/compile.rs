@@ -2,7 +2,7 @@
 
 use super::inspect::{BatchSize, Branch, Inspected};
 use super::scope::{Name, Scope};
-use super::{Body, Chunks, Dates, Ends, Level, List, Member, Node, Tree, Values, join, narrow};
+use super::{Body, Chunks, Dates, Ends, Level, List, Member, Node, Tree, Values, join, narrow, too_large};
 use crate::error::{Error, excerpt_of, shorten};
 use crate::job::fields::Job;
 use crate::job::review::elsewhere;
@@ -122,16 +122,6 @@ struct Compiler<'a, 's> {
 impl<'a> Compiler<'a, '_> {
     /// Adds a member to the node that is being put together.
     fn lay(&mut self, key: &'a str, value: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
-        self.lay_named(self.scope.name(key), key, value)
-    }
-
-    fn lay_named(
-        &mut self,
-        name: Name<'a>,
-        key: &str,
-        value: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<(), Error> {
-        let begin = self.tree.begin(self.tree.nodes.len()).text as usize;
         let text = &mut self.tree.text;
         let start = text.len();
         write_text(key, text);
@@ -139,12 +129,29 @@ impl<'a> Compiler<'a, '_> {
         text.push(b':');
         value(text);
         text.push(b',');
-        let length = (text.len() - start) as u64;
+        self.laid(self.scope.name(key), start, key_end)
+    }
+
+    /// The same for the name of an entry.
+    fn lay_entry(&mut self, level: usize, name: View<'a>) -> Result<(), Error> {
+        let text = &mut self.tree.text;
+        let start = text.len();
+        text.extend_from_slice(self.openings.get(level).map_or(&[], |opening| opening));
+        let key_end = text.len() - b":[".len();
+        name.write(text);
+        text.extend_from_slice(b"],");
+        self.laid(Name::Attribute(level, Spelling::Plural), start, key_end)
+    }
+
+    /// A member was added to the text.
+    fn laid(&mut self, name: Name<'a>, start: usize, key_end: usize) -> Result<(), Error> {
+        let begin = self.tree.begin(self.tree.nodes.len()).text as usize;
+        let end = self.tree.text.len();
         self.tree.members.push(Member {
             key: narrow(key_end - start)?,
-            end: narrow(text.len() - begin)?,
+            end: narrow(end - begin)?,
         });
-        if self.scope.change(name, Some(length)) {
+        if self.scope.change(name, Some((end - start) as u64)) {
             let shadow = self.tree.text.get(start..key_end).map(Box::from);
             self.tree.shadows.extend(shadow);
         }
@@ -165,7 +172,7 @@ impl<'a> Compiler<'a, '_> {
     /// Adds the node whose parts are laid; those that hang below it come next. Gives its place.
     fn end_node(&mut self, body: Body) -> Result<usize, Error> {
         let place = self.tree.nodes.len();
-        if body == Body::Row {
+        if body != Body::Branch {
             // Nothing below it will ever ask where its members are.
             let members = self.tree.begin(place).members as usize;
             self.tree.members.truncate(members);
@@ -278,8 +285,6 @@ impl<'a> Compiler<'a, '_> {
         }
         match values {
             Some((attribute, (place, spelling))) if branch.must_split => {
-                let node = self.end_node(Body::Branch)?;
-                let rows_before = self.rows;
                 let saved = (!batch_sizes.is_empty()).then(|| self.nearest.clone());
                 // The singular first, so that the plural of the same branch has the last word.
                 for wanted in [Spelling::Singular, Spelling::Plural] {
@@ -292,12 +297,11 @@ impl<'a> Compiler<'a, '_> {
                     }
                 }
                 self.path.push(attribute.spelled(spelling));
-                self.parts(attribute, object.view_at(place as usize), level)?;
+                self.values(attribute, object.view_at(place as usize), level)?;
                 self.path.pop();
                 if let Some(saved) = saved {
                     self.nearest = saved;
                 }
-                self.close(node, self.rows - rows_before)?;
             }
             values => {
                 if let Some((attribute, (place, spelling))) = values {
@@ -326,17 +330,17 @@ impl<'a> Compiler<'a, '_> {
         spelling: Spelling,
         value: View<'a>,
     ) -> Result<(), Error> {
-        if value.kind() == Kind::List && value.items().all(|item| item.is_scalar()) {
+        if value.is_list_of_scalars() {
             return self.lay(&attribute.plural, |out| value.write(out));
         }
-        if value.is_object() && value.members().all(|(_, entry)| entry.is_null()) {
+        if is_list_of_names(value) {
             return self.lay(&attribute.plural, |out| {
                 out.push(b'[');
-                for (at, (name, _)) in value.members().enumerate() {
+                for (at, name) in value.names().enumerate() {
                     if at > 0 {
                         out.push(b',');
                     }
-                    write_text(name, out);
+                    name.write(out);
                 }
                 out.push(b']');
             });
@@ -344,11 +348,16 @@ impl<'a> Compiler<'a, '_> {
         self.lay(attribute.spelled(spelling), |out| value.write(out))
     }
 
-    /// What hangs below a branch: rows of the values at `level`.
-    fn parts(&mut self, attribute: &'a Attribute, value: View<'a>, level: usize) -> Result<(), Error> {
+    /// The node of a branch that is split, and what hangs below it: rows of the values at `level`.
+    fn values(&mut self, attribute: &'a Attribute, value: View<'a>, level: usize) -> Result<(), Error> {
         if value.is_list_of_scalars() || value.is_scalar() {
             return self.list(level, value.items_or_itself(), 1);
         }
+        if is_list_of_names(value) {
+            return self.list(level, value.names(), 2);
+        }
+        let node = self.end_node(Body::Branch)?;
+        let rows_before = self.rows;
         for item in value.items_or_itself() {
             if !item.is_object() {
                 if let Some(at) = value.items_or_itself().position(|item| item.is_null()) {
@@ -364,34 +373,27 @@ impl<'a> Compiler<'a, '_> {
                     excerpt_of(item)
                 )));
             }
-            if item.members().all(|(_, entry)| entry.is_null()) {
+            if is_list_of_names(item) {
                 self.list(level, item.names(), 2)?;
                 continue;
             }
-            for (name, entry) in item.members() {
+            for (name, (_, entry)) in item.names().zip(item.members()) {
                 self.entry(attribute, name, entry, level)?;
             }
         }
-        Ok(())
+        self.close(node, self.rows - rows_before)
     }
 
     fn entry(
         &mut self,
         attribute: &'a Attribute,
-        name: &'a str,
+        name: View<'a>,
         entry: View<'a>,
         level: usize,
     ) -> Result<(), Error> {
         let point = self.scope.point();
-        self.lay_named(
-            Name::Attribute(level, Spelling::Plural),
-            &attribute.plural,
-            |out| {
-                out.push(b'[');
-                write_text(name, out);
-                out.push(b']');
-            },
-        )?;
+        self.lay_entry(level, name)?;
+        let name = name.as_text().unwrap_or_default();
         if let Some(level) = self.levels.get_mut(level) {
             level.values += 1;
         }
@@ -437,46 +439,34 @@ impl<'a> Compiler<'a, '_> {
         let count = values.len();
         let batch = self.nearest.get(level).copied().flatten().unwrap_or(1);
         let batch = usize::try_from(batch).unwrap_or(usize::MAX).min(count.max(1));
-        let in_place = values.clone().all(|value| value.as_it_stands().is_some());
-        let first = match values.clone().next() {
-            Some(value) if in_place => Values::InPlace(narrow(value.place())?, step),
-            _ => Values::Written(narrow(self.tree.ends.len())?),
-        };
-        let Tree { written, ends, .. } = &mut self.tree;
-        let (mut in_batches, mut longest) = (0, 0);
-        let (mut left, mut in_batch, mut of_batch) = (count, 0, 0);
-        for value in values {
-            let length = match value.as_it_stands() {
-                Some(range) if in_place => range.len(),
-                _ => {
-                    let start = written.len();
-                    value.write(written);
-                    ends.push(narrow(written.len())?);
-                    written.push(b',');
-                    written.len() - 1 - start
-                }
-            };
-            // A comma before each but the first.
-            of_batch += length as u64 + u64::from(in_batch > 0);
-            (left, in_batch) = (left - 1, in_batch + 1);
-            if in_batch == batch || left == 0 {
-                longest = longest.max(of_batch);
-                in_batches += of_batch;
-                (in_batch, of_batch) = (0, 0);
-            }
+        let mut sizes = Sizes::of(values.clone(), batch, |value| Some(value.as_it_stands()?.len()));
+        let first = values.clone().next().map_or(0, |first| first.place());
+        let mut values_are = Values::InPlace(narrow(first)?, step);
+        if sizes.is_none() {
+            values_are = Values::Written(narrow(self.tree.ends.len())?);
+            let Tree { written, ends, .. } = &mut self.tree;
+            sizes = Sizes::of(values, batch, |value| {
+                let start = written.len();
+                value.write(written);
+                let end = written.len();
+                ends.push(u32::try_from(end).ok()?);
+                written.push(b',');
+                Some(end - start)
+            });
         }
+        let Sizes { all, longest } = sizes.ok_or_else(too_large)?;
         let rows = count.div_ceil(batch) as u64;
         // The opening `"sections":[`, and `],` behind the values.
         let around = self.openings.get(level).map_or(0, |opening| opening.len() as u64) + 2;
         if rows > 0 {
-            self.count_rows(rows, rows.saturating_mul(around) + in_batches, around + longest);
+            self.count_rows(rows, rows.saturating_mul(around) + all, around + longest);
         }
         if let Some(level) = self.levels.get_mut(level) {
             level.values += count as u64;
             level.rows += rows;
         }
         self.tree.lists.push(List {
-            values: first,
+            values: values_are,
             count: narrow(count)?,
             batch: narrow(batch)?,
             // A schema has at most 32 levels.
@@ -490,5 +480,39 @@ impl<'a> Compiler<'a, '_> {
             Some((last, path)) => join(path, last),
             None => String::new(),
         }
+    }
+}
+
+/// Whether all values of an object are null: it stands for its names.
+fn is_list_of_names(value: View<'_>) -> bool {
+    value.is_object() && value.members().all(|(_, entry)| entry.is_null())
+}
+
+/// The bytes of the batches of a list, commas between their values included.
+#[derive(Default)]
+struct Sizes {
+    all: u64,
+    longest: u64,
+}
+
+impl Sizes {
+    /// Nothing if a value has no length.
+    fn of<'a>(
+        values: impl ExactSizeIterator<Item = View<'a>>,
+        batch: usize,
+        mut length_of: impl FnMut(View<'a>) -> Option<usize>,
+    ) -> Option<Self> {
+        let mut sizes = Self::default();
+        let (mut left, mut in_batch, mut bytes) = (values.len(), 0, 0);
+        for value in values {
+            bytes += length_of(value)? as u64 + u64::from(in_batch > 0);
+            (left, in_batch) = (left - 1, in_batch + 1);
+            if in_batch == batch || left == 0 {
+                sizes.all += bytes;
+                sizes.longest = sizes.longest.max(bytes);
+                (in_batch, bytes) = (0, 0);
+            }
+        }
+        Some(sizes)
     }
 }

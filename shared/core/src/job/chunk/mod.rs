@@ -98,7 +98,7 @@ enum Body {
     Row,
     /// Members that all rows below have.
     Branch,
-    /// A row for each batch of values of a list.
+    /// Members, and with them a row for each batch of the values of a list.
     List,
 }
 
@@ -142,12 +142,14 @@ fn between<T>(list: &[T], start: u32, end: u32) -> &[T] {
 /// # Errors
 /// `TaskTooLarge` beyond four thousand million.
 fn narrow(at: usize) -> Result<u32, Error> {
-    u32::try_from(at).map_err(|_| {
-        Error::new(
-            ErrorKind::TaskTooLarge,
-            "the job holds more than 4 GiB: split it into several jobs",
-        )
-    })
+    u32::try_from(at).map_err(|_| too_large())
+}
+
+fn too_large() -> Error {
+    Error::new(
+        ErrorKind::TaskTooLarge,
+        "the job holds more than 4 GiB: split it into several jobs",
+    )
 }
 
 /// What a job says of its dates, after they were worked out.

@@ -175,19 +175,6 @@ impl Rows<'_> {
         let (mut start, end) = (frame.start, frame.end);
         let begin = tree.begin(place);
         self.buffer.truncate(end);
-        if node.body == Body::List {
-            let list = *tree.lists.get(begin.lists as usize)?;
-            let opening = self.chunks.openings.get(usize::from(list.level));
-            self.buffer.extend_from_slice(opening.map_or(&[], |text| text));
-            self.frames.push(Frame {
-                start,
-                end: self.buffer.len(),
-                next: 0,
-                last: node.rows as usize,
-                kind: FrameKind::List(list),
-            });
-            return None;
-        }
         let shadows = between(&tree.shadows, begin.shadows, node.end.shadows);
         if !shadows.is_empty() {
             start = end;
@@ -195,15 +182,22 @@ impl Rows<'_> {
         }
         self.buffer
             .extend_from_slice(between(&tree.text, begin.text, node.end.text));
-        if node.body == Body::Row {
-            return Some(start);
-        }
+        let (next, last, kind) = match node.body {
+            Body::Row => return Some(start),
+            Body::Branch => (place + 1, place + node.extent as usize, FrameKind::Branch(place)),
+            Body::List => {
+                let list = *tree.lists.get(begin.lists as usize)?;
+                let opening = self.chunks.openings.get(usize::from(list.level));
+                self.buffer.extend_from_slice(opening.map_or(&[], |text| text));
+                (0, node.rows as usize, FrameKind::List(list))
+            }
+        };
         self.frames.push(Frame {
             start,
             end: self.buffer.len(),
-            next: place + 1,
-            last: place + node.extent as usize,
-            kind: FrameKind::Branch(place),
+            next,
+            last,
+            kind,
         });
         None
     }
