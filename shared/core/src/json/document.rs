@@ -82,6 +82,11 @@ impl Document {
         View { document: self, at }
     }
 
+    /// How many bytes its text has.
+    pub(crate) const fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Where in the text a scalar is that is written as it stands there, a text with its quotation marks.
     pub(crate) fn as_it_stands(&self, place: usize) -> Option<Range<usize>> {
         let node = self.nodes.get(place)?;

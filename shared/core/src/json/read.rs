@@ -24,7 +24,8 @@ pub(super) fn read(text: &str) -> Option<Tape> {
         text,
         bytes: text.as_bytes(),
         at: 0,
-        nodes: Vec::new(),
+        // Of a list of names so many are needed; what is not needed is never touched.
+        nodes: Vec::with_capacity(text.len() / 8),
         meant: String::new(),
     };
     reader.space();

@@ -41,10 +41,16 @@ impl Chunks {
             })
             .collect();
         let pieces = order.dates.pieces();
+        let mut tree = Tree::default();
+        // Lists that grow are copied: here is room for most jobs. What is not needed is never touched.
+        tree.text
+            .reserve(job.document().text_len() + inspected.branches.len() * 32);
+        tree.nodes.reserve(inspected.branches.len());
+        tree.lists.reserve(inspected.branches.len());
         let mut compiler = Compiler {
             branches: inspected.branches.into_iter(),
             batch_sizes: inspected.batch_sizes.into_iter(),
-            tree: Tree::default(),
+            tree,
             attributes: &order.schema.attributes,
             openings: &openings,
             // The opening brace, the ending, the line feed.
