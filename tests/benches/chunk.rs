@@ -74,7 +74,10 @@ fn plan_of(bencher: Bencher<'_, '_>, rows: u32) {
 }
 
 fn make_rows(bencher: Bencher<'_, '_>, rows: u32, note: usize) {
-    let plan = plan(nested(100, rows, note));
+    bench_rows(bencher, &plan(nested(100, rows, note)));
+}
+
+fn bench_rows(bencher: Bencher<'_, '_>, plan: &Plan) {
     bencher
         .counter(ItemsCount::new(plan.chunks.row_count()))
         .bench(|| {
@@ -95,6 +98,19 @@ fn rows_of_130_bytes(bencher: Bencher<'_, '_>, rows: u32) {
 #[divan::bench(args = [100_000, 1_000_000], sample_count = 10)]
 fn rows_with_2_kb_at_the_root(bencher: Bencher<'_, '_>, rows: u32) {
     make_rows(bencher, rows, 2_000);
+}
+
+/// A hundred values a row, 1.6 kB.
+#[divan::bench(sample_count = 10)]
+fn rows_of_100_values(bencher: Bencher<'_, '_>) {
+    let products: Vec<String> = (0..1_000_000)
+        .map(|product| format!("product-{product:06}"))
+        .collect();
+    let job = json!({ "lambda_name": "report_builder", "max_sections_per_batch": 100, "sections": products });
+    let Ok(Request::Job(request)) = event::read(job) else {
+        panic!("no job");
+    };
+    bench_rows(bencher, &plan(request));
 }
 
 /// What the drain does with a row before it is sent.

@@ -445,7 +445,9 @@ impl<'a> Compiler<'a, '_> {
         let count = values.len();
         let batch = self.nearest.get(level).copied().flatten().unwrap_or(1);
         let batch = usize::try_from(batch).unwrap_or(usize::MAX).min(count.max(1));
-        let mut sizes = Sizes::of(values.clone(), batch, |value| Some(value.as_it_stands()?.len()));
+        // Values that go together are written out, so that a batch is one copy of bytes.
+        let as_it_stands = |value: View<'_>| Some(value.as_it_stands().filter(|_| batch == 1)?.len());
+        let mut sizes = Sizes::of(values.clone(), batch, as_it_stands);
         let first = values.clone().next().map_or(0, |first| first.place());
         let mut values_are = Values::InPlace(narrow(first)?, step);
         if sizes.is_none() {

@@ -1,8 +1,8 @@
 //! Splitting: a job becomes a tree of serialized pieces, and the tree becomes rows, one at a time.
 //!
 //! Three passes, each over the whole job once: [`inspect`] checks every reachable branch and decides where the job
-//! must be split; [`compile`] writes each piece of a row once, but for the values of long lists, which are copied from the
-//! job as they stand there, and counts; [`rows`] puts pieces together. So a row costs a few copies of bytes, however deep
+//! must be split; [`compile`] writes each piece of a row once, but for values that stand alone in their rows, which are
+//! copied from the job, and counts; [`rows`] puts pieces together. So a row costs a few copies of bytes, however deep
 //! it lies, and the number of rows is known before the first one is made.
 
 pub(crate) mod compile;
@@ -59,7 +59,7 @@ struct Tree {
     /// Serialized keys of members further out that give way to a node. Nearly always none.
     shadows: Vec<Box<[u8]>>,
     lists: Vec<List>,
-    /// Values that are not written as they stand in the job, with commas between them.
+    /// Values that go together, or are not written as they stand in the job; with a comma behind each.
     written: Vec<u8>,
     /// Where they end.
     ends: Vec<u32>,
@@ -114,7 +114,7 @@ struct List {
 /// Where the values of a list are.
 #[derive(Debug, Clone, Copy)]
 enum Values {
-    /// In the job, as they are written: the first one, and how far it is to the next.
+    /// In the job, as they are written, each for itself: the first one, and how far it is to the next.
     InPlace(u32, u8),
     /// Among those that are written out: the first one.
     Written(u32),

@@ -33,28 +33,15 @@ impl Chunks {
 impl Chunks {
     /// Appends the values of a batch, with commas between them.
     fn push_batch(&self, list: &List, nth: usize, out: &mut Vec<u8>) {
-        let batch = list.batch as usize;
-        let from = nth * batch;
-        let to = (from + batch).min(list.count as usize);
         match list.values {
             Values::InPlace(first, step) => {
-                let place = |value: usize| first as usize + value * usize::from(step);
-                let range = |value: usize| self.document.as_it_stands(place(value)).unwrap_or_default();
-                // What is written side by side in the job is copied in one piece.
-                let mut piece = range(from);
-                for value in from + 1..to {
-                    let next = range(value);
-                    if next.start == piece.end + 1 && self.document.bytes(piece.end..next.start) == b"," {
-                        piece.end = next.end;
-                    } else {
-                        out.extend_from_slice(self.document.bytes(piece));
-                        out.push(b',');
-                        piece = next;
-                    }
-                }
-                out.extend_from_slice(self.document.bytes(piece));
+                let place = first as usize + nth * usize::from(step);
+                let range = self.document.as_it_stands(place).unwrap_or_default();
+                out.extend_from_slice(self.document.bytes(range));
             }
             Values::Written(first) => {
+                let from = nth * list.batch as usize;
+                let to = (from + list.batch as usize).min(list.count as usize);
                 let end_of = |value: usize| self.tree.ends.get(value).map_or(0, |end| *end as usize);
                 let first = first as usize;
                 // A comma stands behind each.
