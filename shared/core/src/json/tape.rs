@@ -37,6 +37,8 @@ pub(super) struct Node {
 const BITS: u32 = 28;
 const MASK: u32 = (1 << BITS) - 1;
 const _: () = assert!(MAX_TEXT_BYTES <= 1 << BITS);
+// A large job has millions of them.
+const _: () = assert!(size_of::<Node>() == 8);
 
 impl Node {
     /// A scalar by the bytes that it takes, of a text without its quotation marks.

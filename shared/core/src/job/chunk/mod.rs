@@ -75,6 +75,9 @@ struct Node {
     body: Body,
 }
 
+// A large job has hundreds of thousands of them.
+const _: () = assert!(size_of::<Node>() <= 28 && size_of::<List>() <= 20);
+
 /// Where the parts of a node end in the lists of the tree.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ends {
