@@ -1,8 +1,8 @@
 //! Splitting: a job becomes a tree of serialized pieces, and the tree becomes rows, one at a time.
 //!
-//! Three passes, each over the whole job once: [`inspect`] checks every reachable branch and decides where the job
-//! must be split; [`compile`] writes each piece of a row once, but for values that stand alone in their rows, which are
-//! copied from the job, and counts; [`rows`] puts pieces together. So a row costs a few copies of bytes, however deep
+//! Three passes, each over the whole job once: `inspect` checks every reachable branch and decides where the job
+//! must be split; `compile` writes each piece of a row once, but for values that stand alone in their rows, which are
+//! copied from the job, and counts; `rows` puts pieces together. So a row costs a few copies of bytes, however deep
 //! it lies, and the number of rows is known before the first one is made.
 
 pub(crate) mod compile;
