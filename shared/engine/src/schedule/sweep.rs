@@ -168,7 +168,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
             // Rows that a sosw Scheduler has locked, however many, or a lock of ours that is damaged: either way not for
             // the sweep, but the latter should be looked at.
             Err(error) if is_no_lock(&error) => {
-                let ours = self.head_label(file).await?.is_some();
+                let ours = self.age_of_rows(file).await?.is_some();
                 if ours {
                     tracing::error!(%error, file_name = file, "the lock can't be read; somebody must look at it");
                     return Ok(Look::Stopped);
@@ -182,7 +182,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
 
     /// Looks at a queue file without a lock.
     async fn look_at_rows(&self, file: &str) -> Result<Look, EngineError> {
-        Ok(match self.head_label(file).await? {
+        Ok(match self.age_of_rows(file).await? {
             Some(age) => Look::Open {
                 age,
                 free: age > ORPHAN_AGE,
@@ -192,7 +192,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
     }
 
     /// The age of the rows of that name, if they are jobmill's.
-    async fn head_label(&self, file: &str) -> Result<Option<Duration>, EngineError> {
+    async fn age_of_rows(&self, file: &str) -> Result<Option<Duration>, EngineError> {
         let key = self.config.key(file);
         let head = retry(self.host, || self.store.head(&key))
             .await
