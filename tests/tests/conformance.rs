@@ -239,7 +239,9 @@ async fn dynamo_tasks_conform_under_other_names() {
             greenfield: "order".to_owned(), // a reserved word
             attempts: "tries".to_owned(),
             payload: "it's a \"payload\"".to_owned(),
+            ..FieldNames::default()
         },
+        ..Tables::default()
     };
     dynamo_tasks_conform(TaskWrites::Insert, names).await;
 }

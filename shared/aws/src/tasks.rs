@@ -336,6 +336,7 @@ fn insert_statement(tables: &Tables) -> String {
         greenfield,
         attempts,
         payload,
+        ..
     } = &tables.fields;
     let fields = [task_id, labourer_id, created_at, greenfield, attempts, payload]
         .map(|name| format!("'{}': ?", name.replace('\'', "''")))

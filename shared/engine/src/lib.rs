@@ -4,6 +4,7 @@
 //! implements the ports on S3, DynamoDB and Lambda, `jobmill-memory` in memory. Time, sleep and chance come in through
 //! [`ports::Clock`] and [`ports::Random`].
 
+pub mod dispatch;
 pub mod error;
 mod lease;
 pub mod limits;

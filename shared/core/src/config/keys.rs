@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::section::{Form, Name, Others, OwnForm, Section};
-use super::{Config, Labourer, Labourers, TaskWrites, schemas};
+use super::{Config, TaskWrites, schemas};
 use crate::error::{excerpt, shorten};
 use crate::job::fields::function_name;
 use crate::queue::names::LOCK_PREFIX;
+use crate::task::labourer::{Labourer, Labourers};
 use crate::task::tables::{FieldNames, Tables};
 use crate::warning::{Step, WarningKind};
 
@@ -265,7 +266,10 @@ fn labourer(name: &str, at: &mut Section<'_, '_>) -> Labourer {
     at.accept("start", for_orchestrators);
     at.accept("invoked", for_orchestrators);
     at.accept("expired", for_orchestrators);
-    Labourer { arn }
+    Labourer {
+        arn,
+        ..Labourer::default()
+    }
 }
 
 fn table_of_tasks(at: &mut Section<'_, '_>, tables: &mut Tables) {
@@ -288,6 +292,7 @@ fn table_of_tasks(at: &mut Section<'_, '_>, tables: &mut Tables) {
         greenfield,
         attempts,
         payload,
+        ..
     } = &tables.fields;
     let names = [task_id, labourer_id, created_at, greenfield, attempts, payload];
     for (index, name) in names.iter().enumerate() {
@@ -330,6 +335,7 @@ fn field_names(at: &mut Section<'_, '_>) -> FieldNames {
         greenfield: field("greenfield", "its place in the queue"),
         attempts: field("attempts", "how often it was tried"),
         payload: field("payload", "what the worker gets"),
+        ..FieldNames::default()
     }
 }
 

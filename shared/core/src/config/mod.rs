@@ -5,8 +5,6 @@ mod keys;
 mod schemas;
 mod section;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, excerpt_of, shorten};
@@ -14,6 +12,7 @@ use crate::job::schema::{Schema, Schemas};
 use crate::json::{self, View};
 use crate::queue::names;
 use crate::suggest::suggestion;
+use crate::task::labourer::Labourers;
 use crate::task::tables::Tables;
 use crate::warning::Warning;
 
@@ -59,16 +58,6 @@ pub struct Config {
     /// What is accepted but may not be what was meant.
     pub warnings: Vec<Warning>,
 }
-
-/// A worker.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Labourer {
-    /// `arn`: its function, for whoever starts its tasks.
-    pub arn: Option<String>,
-}
-
-/// The workers by name.
-pub type Labourers = BTreeMap<String, Labourer>;
 
 /// A configuration that can't be right.
 #[derive(Debug, Clone, PartialEq, Eq)]

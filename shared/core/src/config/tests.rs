@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::task::labourer::Labourer;
 use crate::warning::WarningKind;
 
 /// A right configuration with something more.

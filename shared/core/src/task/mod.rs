@@ -1,8 +1,12 @@
-//! From a row to a task: its identity, its place in the queue, its payload, its size, and how fast tasks are written.
+//! From a row to a task, and from there to its end: its identity, its place in the queue, its payload, its size, how
+//! fast tasks are written; how its worker is to be dispatched, and the conditional requests that move it.
 
 pub mod greenfield;
 pub mod identity;
 pub mod item;
+pub mod labourer;
 pub mod pacer;
+pub mod record;
 pub mod row;
 pub mod tables;
+pub mod write;

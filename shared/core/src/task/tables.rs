@@ -9,8 +9,12 @@ pub struct Tables {
     pub index_greenfield: String,
     /// `sosw_closed_tasks_table`, default `sosw_closed_tasks`.
     pub closed: String,
+    /// `sosw_closed_tasks_labourer_status_index`, default `labourer_task_status_with_time`.
+    pub index_closed: String,
     /// `sosw_retry_tasks_table`, default `sosw_retry_tasks`.
     pub retry: String,
+    /// `sosw_retry_tasks_greenfield_index`, default `labourer_id_greenfield`.
+    pub index_retry: String,
     /// `meta_handler_config`, if `write_meta_to_ddb` is on: the meta table, default `sosw_tasks_meta`.
     pub meta: Option<String>,
     /// `field_names`: how the attributes of a task are called.
@@ -32,7 +36,18 @@ pub struct FieldNames {
     pub attempts: String,
     /// What the worker gets.
     pub payload: String,
+    /// When its worker was done with it.
+    pub completed_at: String,
+    /// When it was closed.
+    pub closed_at: String,
+    /// Its labourer, and whether it succeeded (`_1`) or failed (`_0`).
+    pub labourer_id_task_status: String,
+    /// A function of its own, for this task alone.
+    pub arn: String,
 }
+
+/// When a task in the retry table is due, seconds since 1970: sosw lets nobody rename it.
+pub const DESIRED_LAUNCH_TIME: &str = "desired_launch_time";
 
 impl Default for FieldNames {
     fn default() -> Self {
@@ -43,6 +58,10 @@ impl Default for FieldNames {
             greenfield: "greenfield".to_owned(),
             attempts: "attempts".to_owned(),
             payload: "payload".to_owned(),
+            completed_at: "completed_at".to_owned(),
+            closed_at: "closed_at".to_owned(),
+            labourer_id_task_status: "labourer_id_task_status".to_owned(),
+            arn: "arn".to_owned(),
         }
     }
 }
@@ -53,7 +72,9 @@ impl Default for Tables {
             tasks: "sosw_tasks".to_owned(),
             index_greenfield: "sosw_tasks_greenfield".to_owned(),
             closed: "sosw_closed_tasks".to_owned(),
+            index_closed: "labourer_task_status_with_time".to_owned(),
             retry: "sosw_retry_tasks".to_owned(),
+            index_retry: "labourer_id_greenfield".to_owned(),
             meta: None,
             fields: FieldNames::default(),
         }
