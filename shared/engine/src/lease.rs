@@ -1,9 +1,12 @@
-//! A lock that is held: every write of it, and how a write without an answer is settled.
+//! A lock that is held, of a run or of a group: every write of it, and how a write without an answer is settled.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use jobmill_core::queue::group::{GroupLock, MAX_GROUP_LOCK_BYTES};
 use jobmill_core::queue::lock::{Counters, Cursor, Lock, MAX_LOCK_BYTES, Stopped};
+
+use jobmill_core::Error;
 
 use crate::error::{During as _, EngineError};
 use crate::mutants::{self, Mutant};
@@ -34,10 +37,99 @@ impl Moment {
     }
 }
 
+/// A document that says who holds a lock, changed only by compare-and-swap.
+pub(crate) trait LockDocument: Clone + PartialEq + Send + Sync + Sized {
+    /// A larger one is none of ours, in bytes.
+    const MAX_BYTES: u64;
+
+    /// What it locks, for people: `the lock of run "nightly"`.
+    fn named(&self) -> String;
+    fn parse(key: &str, body: &[u8]) -> Result<Self, Error>;
+    fn to_json(&self) -> Vec<u8>;
+    /// The nonce of its holder.
+    fn holder(&self) -> Option<&str>;
+    fn epoch(&self) -> u64;
+    fn rev(&self) -> u64;
+    fn with_rev(self, rev: u64) -> Self;
+    fn lease_seconds(&self) -> u32;
+}
+
+impl LockDocument for Lock {
+    const MAX_BYTES: u64 = MAX_LOCK_BYTES;
+
+    fn named(&self) -> String {
+        format!("the lock of run {:?}", self.run)
+    }
+
+    fn parse(key: &str, body: &[u8]) -> Result<Self, Error> {
+        Self::parse(key, body)
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        self.to_json()
+    }
+
+    fn holder(&self) -> Option<&str> {
+        self.holder.as_deref()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn rev(&self) -> u64 {
+        self.rev
+    }
+
+    fn with_rev(self, rev: u64) -> Self {
+        Self { rev, ..self }
+    }
+
+    fn lease_seconds(&self) -> u32 {
+        self.lease_seconds
+    }
+}
+
+impl LockDocument for GroupLock {
+    const MAX_BYTES: u64 = MAX_GROUP_LOCK_BYTES;
+
+    fn named(&self) -> String {
+        format!("the lock of group {:?}", self.group)
+    }
+
+    fn parse(key: &str, body: &[u8]) -> Result<Self, Error> {
+        Self::parse(key, body)
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        self.to_json()
+    }
+
+    fn holder(&self) -> Option<&str> {
+        self.holder.as_deref()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn rev(&self) -> u64 {
+        self.rev
+    }
+
+    fn with_rev(self, rev: u64) -> Self {
+        Self { rev, ..self }
+    }
+
+    fn lease_seconds(&self) -> u32 {
+        self.lease_seconds
+    }
+}
+
 /// A lock that this invocation holds.
 #[derive(Debug)]
-pub(crate) struct Lease {
-    pub(crate) lock: Lock,
+pub(crate) struct Lease<D = Lock> {
+    pub(crate) lock: D,
     pub(crate) key: String,
     etag: ETag,
     /// Before the request that was last granted went out.
@@ -59,21 +151,22 @@ pub(crate) enum Written {
 ///
 /// # Errors
 /// `DamagedQueue` if it is larger than what is ever read again: such a lock would be lost for everybody.
-fn encode(lock: &Lock) -> Result<Bytes, EngineError> {
+fn encode<D: LockDocument>(lock: &D) -> Result<Bytes, EngineError> {
     let body = lock.to_json();
-    if body.len() as u64 > MAX_LOCK_BYTES {
+    if body.len() as u64 > D::MAX_BYTES {
         return Err(EngineError::damaged(format!(
-            "the lock of run {:?} would have {} bytes, and at most {MAX_LOCK_BYTES} are read again: nothing was written",
-            lock.run,
-            body.len()
+            "{} would have {} bytes, and at most {} are read again: nothing was written",
+            lock.named(),
+            body.len(),
+            D::MAX_BYTES
         )));
     }
     Ok(Bytes::from(body))
 }
 
 /// What stands at the key of a lock.
-pub(crate) struct Found {
-    pub(crate) lock: Lock,
+pub(crate) struct Found<D = Lock> {
+    pub(crate) lock: D,
     pub(crate) etag: ETag,
     pub(crate) age: Duration,
 }
@@ -84,16 +177,16 @@ pub(crate) fn lock_metadata() -> Metadata {
 }
 
 /// Reads the lock at `key`.
-pub(crate) async fn find(
+pub(crate) async fn find<D: LockDocument>(
     store: &impl ObjectStore,
     host: &(impl Clock + Random),
     key: &str,
-) -> Result<Option<Found>, EngineError> {
-    let object = retry(host, || store.get(key, MAX_LOCK_BYTES))
+) -> Result<Option<Found<D>>, EngineError> {
+    let object = retry(host, || store.get(key, D::MAX_BYTES))
         .await
         .during("reading the lock")?;
     let Some(object) = object else { return Ok(None) };
-    let lock = Lock::parse(key, &object.body)?;
+    let lock = D::parse(key, &object.body)?;
     Ok(Some(Found {
         lock,
         etag: object.etag,
@@ -101,13 +194,13 @@ pub(crate) async fn find(
     }))
 }
 
-impl Lease {
+impl<D: LockDocument> Lease<D> {
     /// Creates the lock. `None`: one is there already, or was, and it is not ours.
     pub(crate) async fn create(
         store: &impl ObjectStore,
         host: &(impl Clock + Random),
         key: &str,
-        lock: Lock,
+        lock: D,
     ) -> Result<Option<Self>, EngineError> {
         Self::acquire(store, host, key, lock, PutIf::Absent).await
     }
@@ -117,7 +210,7 @@ impl Lease {
         store: &impl ObjectStore,
         host: &(impl Clock + Random),
         key: &str,
-        lock: Lock,
+        lock: D,
         seen: ETag,
     ) -> Result<Option<Self>, EngineError> {
         Self::acquire(store, host, key, lock, PutIf::Matches(seen)).await
@@ -127,7 +220,7 @@ impl Lease {
         store: &impl ObjectStore,
         host: &(impl Clock + Random),
         key: &str,
-        lock: Lock,
+        lock: D,
         condition: PutIf,
     ) -> Result<Option<Self>, EngineError> {
         let mut attempt = 0;
@@ -157,8 +250,8 @@ impl Lease {
                 Err(error) => error,
             };
             // The put, or an attempt of it whose answer was lost, may have been carried out: the document tells.
-            match find(store, host, key).await? {
-                Some(found) if found.lock.holder == lock.holder => {
+            match find::<D>(store, host, key).await? {
+                Some(found) if found.lock.holder() == lock.holder() => {
                     return Ok(Some(Self {
                         lock: found.lock,
                         key: key.to_owned(),
@@ -195,7 +288,7 @@ impl Lease {
 
     /// Whether the lease has run out by our own clock.
     fn has_run_out(&self, host: &(impl Clock + Random)) -> bool {
-        self.since.elapsed(host) >= Duration::from_secs(u64::from(self.lock.lease_seconds))
+        self.since.elapsed(host) >= Duration::from_secs(u64::from(self.lock.lease_seconds()))
             && !mutants::is(Mutant::LeaseRevived)
             && !mutants::is(Mutant::NoEpochCheck)
     }
@@ -212,7 +305,7 @@ impl Lease {
         &mut self,
         store: &impl ObjectStore,
         host: &(impl Clock + Random),
-        next: Lock,
+        next: D,
     ) -> Result<Written, EngineError> {
         let mut next = next;
         let mut attempt = 0;
@@ -243,11 +336,12 @@ impl Lease {
                 }
                 Err(error) => error,
             };
-            match find(store, host, &self.key).await? {
+            match find::<D>(store, host, &self.key).await? {
                 None => return Ok(Written::TakenOver),
                 Some(found) if self.has_run_out(host) => {
                     // A release of ours may stand, and we learn of it too late.
-                    let ours = found.lock.holder == self.lock.holder || self.is_written(&found.lock, &next);
+                    let ours =
+                        found.lock.holder() == self.lock.holder() || self.is_written(&found.lock, &next);
                     return Ok(match ours {
                         true => Written::RanOut,
                         false => Written::TakenOver,
@@ -261,14 +355,17 @@ impl Lease {
                     return Ok(Written::Stands);
                 }
                 Some(found)
-                    if found.lock.epoch == self.lock.epoch && found.lock.holder == self.lock.holder =>
+                    if found.lock.epoch() == self.lock.epoch()
+                        && found.lock.holder() == self.lock.holder() =>
                 {
                     // Still ours, by an earlier write. A request that is still under way carries an older tag or an
                     // older rev: with a higher rev this one can't be mistaken for it.
                     self.etag = found.etag;
-                    next.rev = next.rev.max(found.lock.rev) + 1;
+                    let rev = next.rev().max(found.lock.rev()) + 1;
+                    next = next.with_rev(rev);
                     // Also if this write fails: the next one must not go back behind it.
-                    self.lock.rev = self.lock.rev.max(found.lock.rev);
+                    let newest = self.lock.rev().max(found.lock.rev());
+                    self.lock = self.lock.clone().with_rev(newest);
                 }
                 Some(found) if mutants::is(Mutant::NoEpochCheck) => self.etag = found.etag,
                 Some(_) => return Ok(Written::TakenOver),
@@ -286,13 +383,22 @@ impl Lease {
     }
 
     /// Whether `found` is `next` as this or an earlier attempt has written it.
-    fn is_written(&self, found: &Lock, next: &Lock) -> bool {
-        let mut next = next.clone();
-        next.rev = found.rev;
-        found.rev > self.lock.rev && *found == next
+    fn is_written(&self, found: &D, next: &D) -> bool {
+        found.rev() > self.lock.rev() && *found == next.clone().with_rev(found.rev())
     }
 
-    /// Gives the lock back; rows from `sent` on were never sent, by nobody.
+    /// Deletes the lock, if it is still this very version.
+    pub(crate) async fn delete(&self, store: &impl ObjectStore) -> Result<(), PortError> {
+        match store.delete(&self.key, Some(&self.etag)).await {
+            // Somebody took it over: they will find the receipt and clean up.
+            Err(PortError::PreconditionFailed { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl Lease {
+    /// Gives the lock of a run back; rows from `sent` on were never sent, by nobody.
     pub(crate) async fn release(
         &mut self,
         store: &impl ObjectStore,
@@ -307,14 +413,5 @@ impl Lease {
             next.claimed = cursor.row;
         }
         self.write(store, host, next).await
-    }
-
-    /// Deletes the lock, if it is still this very version.
-    pub(crate) async fn delete(&self, store: &impl ObjectStore) -> Result<(), PortError> {
-        match store.delete(&self.key, Some(&self.etag)).await {
-            // Somebody took it over: they will find the receipt and clean up.
-            Err(PortError::PreconditionFailed { .. }) => Ok(()),
-            other => other,
-        }
     }
 }

@@ -5,6 +5,7 @@ pub mod greenfield;
 pub mod identity;
 pub mod item;
 pub mod labourer;
+pub mod life;
 pub mod pacer;
 pub mod record;
 pub mod row;

@@ -70,7 +70,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
         hop: u32,
     ) -> Result<Acquired, EngineError> {
         for attempt in 0..ATTEMPTS {
-            let found = find(self.store, self.host, &keys.lock).await?;
+            let found = find::<Lock>(self.store, self.host, &keys.lock).await?;
             if let (Some(found), Source::Plan { label, .. }) = (&found, source)
                 && found.lock.fingerprint != label.fingerprint
             {

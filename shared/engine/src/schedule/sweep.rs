@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jobmill_core::queue::lock::Lock;
 use jobmill_core::queue::names::LOCK_PREFIX;
 
 use super::{Context, Engine};
@@ -154,7 +155,7 @@ impl<S: ObjectStore, T: TaskTable, I: Siblings, H: Clock + Random> Engine<'_, S,
     /// Looks at the lock of a queue file.
     async fn look_at_lock(&self, file: &str) -> Result<Look, EngineError> {
         let key = self.config.key(&format!("{LOCK_PREFIX}{file}"));
-        match find(self.store, self.host, &key).await {
+        match find::<Lock>(self.store, self.host, &key).await {
             Ok(Some(found)) if found.lock.stopped.is_some() => Ok(Look::Stopped),
             Ok(Some(found)) => {
                 let age = self.host.wall_ms().saturating_sub(found.lock.started_ms);

@@ -1,0 +1,469 @@
+//! The life of a task after its birth: what each step asks of the tables.
+//!
+//! ```text
+//! queued ──claim──► running ──close──► closed          (succeeded, failed, expired)
+//!   ▲  ◄─give back──┘   └─────park───► waiting ──requeue──► queued
+//! ```
+//!
+//! A claim moves the task's greenfield so far ahead that it means *running*, as sosw does, with random digits below the
+//! second: its **ticket**. Whatever moves the task on is conditional on that very number, so that it needs no lock, may be
+//! repeated, and comes to nothing where somebody else was faster.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::json;
+use crate::task::greenfield::Greenfield;
+use crate::task::record::{Attribute, Record, number_of, text_of};
+use crate::task::tables::{DESIRED_LAUNCH_TIME, FieldNames};
+use crate::task::write::{Table, Test, Update, Write};
+
+/// Where a task stood in the queue before it was claimed: it comes back there.
+pub const QUEUED_GREENFIELD: &str = "queued_greenfield";
+/// How a closed task ended: `succeeded`, `failed`, `expired` or `cancelled`.
+pub const OUTCOME: &str = "outcome";
+/// How long the last attempt took, in seconds.
+pub const DURATION: &str = "duration";
+/// Why the last attempt failed: `type` and `message`.
+pub const LAST_ERROR: &str = "last_error";
+/// What the worker returned, JSON text.
+pub const RESULT: &str = "result";
+
+/// Seconds that a claim puts a task ahead unless configured otherwise: sosw's `greenfield_invocation_delta`, a year.
+pub const GREENFIELD_DELTA: u64 = 31_557_600;
+
+const SECOND: i128 = 1_000_000_000;
+
+/// Where in time a greenfield puts a task, given the seconds that a claim puts it ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    now: Greenfield,
+    delta: i128,
+}
+
+impl Marks {
+    /// The marks of this moment, milliseconds since 1970.
+    pub fn at(wall_ms: i64, delta_seconds: u64) -> Self {
+        Self {
+            now: Greenfield::from_millis(wall_ms),
+            delta: i128::from(delta_seconds) * SECOND,
+        }
+    }
+
+    /// A ticket of this second; `chance` makes it one of 10^9.
+    pub fn ticket(self, chance: u64) -> Greenfield {
+        let second = self.now.nanos().div_euclid(SECOND) * SECOND;
+        Greenfield::from_nanos(second + self.delta + i128::from(chance) % SECOND)
+    }
+
+    /// The last greenfield that means *queued*: now is excluded.
+    pub fn last_queued(self) -> Greenfield {
+        Greenfield::from_nanos(self.now.nanos() - 1)
+    }
+
+    /// The first greenfield that means *running*: half of the way to a claim of now. What lies between was put into the
+    /// queue for a time to come.
+    pub fn first_running(self) -> Greenfield {
+        Greenfield::from_nanos(self.now.nanos() + self.delta / 2)
+    }
+
+    /// Since when a task with that ticket runs: how long ago, to the second. In the future: zero.
+    pub fn running_for(self, ticket: Greenfield) -> Duration {
+        let began = ticket.nanos() - self.delta;
+        let nanos = (self.now.nanos() - began).max(0);
+        Duration::from_secs(u64::try_from(nanos / SECOND).unwrap_or(u64::MAX))
+    }
+
+    /// Whole seconds since 1970, as the tables have times.
+    pub fn seconds(self) -> i128 {
+        self.now.nanos().div_euclid(SECOND)
+    }
+}
+
+/// A task as it was read from the tasks table, with what every step needs of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTask {
+    /// Its id.
+    pub task_id: String,
+    /// Where it stands: its place in the queue, or its ticket.
+    pub greenfield: Greenfield,
+    /// How often it was claimed.
+    pub attempts: u32,
+    /// All of it.
+    pub record: Record,
+}
+
+/// Why an item is no task that can be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed(pub String);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StoredTask {
+    /// Reads an item. One without `attempts` was never tried.
+    ///
+    /// # Errors
+    /// An attribute of the key or `attempts` is not what it must be.
+    pub fn read(names: &FieldNames, record: Record) -> Result<Self, (Malformed, Record)> {
+        let attempts = match record.get(&names.attempts) {
+            None => Some(0),
+            Some(_) => number_of(&record, &names.attempts)
+                .filter(|number| number.nanos() % SECOND == 0)
+                .and_then(|number| u32::try_from(number.nanos() / SECOND).ok()),
+        };
+        let wrong = |name: &str, must: &str| Malformed(format!("its `{name}` is not {must}"));
+        let malformed = match (
+            text_of(&record, &names.task_id),
+            number_of(&record, &names.greenfield),
+            attempts,
+        ) {
+            (None, _, _) => wrong(&names.task_id, "text"),
+            (_, None, _) => wrong(&names.greenfield, "a number"),
+            (_, _, None) => wrong(&names.attempts, "a whole number"),
+            (Some(task_id), Some(greenfield), Some(attempts)) => {
+                return Ok(Self {
+                    task_id: task_id.to_owned(),
+                    greenfield,
+                    attempts,
+                    record,
+                });
+            }
+        };
+        Err((malformed, record))
+    }
+
+    /// Whether its worker has marked it as done with.
+    pub fn is_completed(&self, names: &FieldNames) -> bool {
+        self.record.contains_key(&names.completed_at)
+    }
+
+    /// Where it stood in the queue when it was claimed, if whoever claimed it wrote that down.
+    pub fn place(&self) -> Option<Greenfield> {
+        number_of(&self.record, QUEUED_GREENFIELD)
+    }
+
+    /// Claims it, if it still stands in the queue as it was read: the update, and the task as it is afterwards.
+    pub fn claim(&self, names: &FieldNames, ticket: Greenfield) -> (Update, Self) {
+        let mut claimed = self.clone();
+        claimed.greenfield = ticket;
+        claimed.attempts = self.attempts.saturating_add(1);
+        // As it is written there, which may have more digits than we read.
+        let place = self.record.get(&names.greenfield).cloned();
+        let place = place.unwrap_or_else(|| Attribute::number(self.greenfield));
+        let set = vec![
+            (names.greenfield.clone(), Attribute::number(ticket)),
+            (names.attempts.clone(), Attribute::number(claimed.attempts)),
+            (QUEUED_GREENFIELD.to_owned(), place.clone()),
+        ];
+        let tried = match self.record.get(&names.attempts) {
+            Some(attempts) => Test::Equals(names.attempts.clone(), attempts.clone()),
+            None => Test::Absent(names.attempts.clone()),
+        };
+        claimed.record.extend(set.iter().cloned());
+        let update = Update {
+            task_id: self.task_id.clone(),
+            set,
+            when: vec![
+                Test::Equals(names.greenfield.clone(), place),
+                tried,
+                Test::Absent(names.completed_at.clone()),
+            ],
+        };
+        (update, claimed)
+    }
+
+    /// Gives a claimed task back that was surely not started: its attempt does not count, and its place is the old one
+    /// with fresh digits (`chance`), so that a late copy of the claim fits no more.
+    pub fn give_back(&self, names: &FieldNames, chance: u64) -> (Update, Self) {
+        let mut queued = self.clone();
+        let place = self.place().unwrap_or(Greenfield::ZERO);
+        queued.greenfield = Greenfield::from_nanos(place.nanos() + 1 + i128::from(chance % 999_999));
+        queued.attempts = self.attempts.saturating_sub(1);
+        let set = vec![
+            (names.greenfield.clone(), Attribute::number(queued.greenfield)),
+            (names.attempts.clone(), Attribute::number(queued.attempts)),
+        ];
+        queued.record.extend(set.iter().cloned());
+        let update = Update {
+            task_id: self.task_id.clone(),
+            set,
+            when: vec![self.stands(names)],
+        };
+        (update, queued)
+    }
+
+    /// It stands as it was read.
+    fn stands(&self, names: &FieldNames) -> Test {
+        let greenfield = self.record.get(&names.greenfield).cloned();
+        let greenfield = greenfield.unwrap_or_else(|| Attribute::number(self.greenfield));
+        Test::Equals(names.greenfield.clone(), greenfield)
+    }
+
+    fn delete(&self, names: &FieldNames, more: impl IntoIterator<Item = Test>) -> Write {
+        Write::Delete {
+            table: Table::Tasks,
+            key: self.key(names),
+            when: std::iter::once(self.stands(names)).chain(more).collect(),
+        }
+    }
+
+    fn key(&self, names: &FieldNames) -> Record {
+        Record::from([(names.task_id.clone(), Attribute::text(&self.task_id))])
+    }
+
+    /// Moves it to the closed table, if it stands as it was read and the closed table has none of its id.
+    /// A failure also needs that its worker has not marked it as done with meanwhile.
+    pub fn close(&self, names: &FieldNames, closing: &Closing, marks: Marks) -> [Write; 2] {
+        let mut record = self.record.clone();
+        let labourer_id = text_of(&record, &names.labourer_id).unwrap_or_default();
+        let status = format!(
+            "{labourer_id}_{}",
+            u8::from(closing.outcome == Outcome::Succeeded)
+        );
+        let now = Attribute::number(marks.seconds());
+        record.insert(names.labourer_id_task_status.clone(), Attribute::S(status));
+        record.insert(names.closed_at.clone(), now.clone());
+        record.insert(OUTCOME.to_owned(), Attribute::text(closing.outcome.name()));
+        if closing.outcome == Outcome::Succeeded {
+            record.entry(names.completed_at.clone()).or_insert(now);
+            record.remove(LAST_ERROR);
+        }
+        if let Some(duration) = closing.duration {
+            record.insert(DURATION.to_owned(), Attribute::number(seconds_of(duration)));
+        }
+        if let Some(error) = &closing.error {
+            record.insert(LAST_ERROR.to_owned(), error.to_attribute());
+        }
+        if let Some(result) = &closing.result {
+            record.insert(RESULT.to_owned(), Attribute::text(result));
+        }
+        [
+            self.delete(names, self.unmarked(names, closing.outcome != Outcome::Succeeded)),
+            Write::Put {
+                table: Table::Closed,
+                record,
+                when: vec![Test::Absent(names.task_id.clone())],
+            },
+        ]
+    }
+
+    fn unmarked(&self, names: &FieldNames, failed: bool) -> Option<Test> {
+        failed.then(|| Test::Absent(names.completed_at.clone()))
+    }
+
+    /// Takes it out of the tasks table, if it stands as it was read: the closed table holds it already.
+    pub fn discard(&self, names: &FieldNames) -> Write {
+        self.delete(names, None)
+    }
+
+    /// Moves it to the retry table until `due` (milliseconds since 1970), if it stands as it was read, its worker has
+    /// not marked it as done with, and the closed table has none of its id.
+    pub fn park(&self, names: &FieldNames, due_ms: i64, error: Option<&LastError>) -> [Write; 3] {
+        let mut record = self.record.clone();
+        let due = Greenfield::from_millis(due_ms);
+        record.insert(DESIRED_LAUNCH_TIME.to_owned(), Attribute::number(due));
+        if let Some(error) = error {
+            record.insert(LAST_ERROR.to_owned(), error.to_attribute());
+        }
+        [
+            self.delete(names, self.unmarked(names, true)),
+            Write::Put {
+                table: Table::Retry,
+                record,
+                when: Vec::new(),
+            },
+            Write::Check {
+                table: Table::Closed,
+                key: self.key(names),
+                when: vec![Test::Absent(names.task_id.clone())],
+            },
+        ]
+    }
+}
+
+/// A duration as the tables have it: seconds, to the millisecond.
+fn seconds_of(duration: Duration) -> Greenfield {
+    Greenfield::from_millis(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A task of the retry table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its id.
+    pub task_id: String,
+    /// All of it.
+    pub record: Record,
+}
+
+impl Waiting {
+    /// Reads an item; `None` if it has no id.
+    pub fn read(names: &FieldNames, record: Record) -> Option<Self> {
+        let task_id = text_of(&record, &names.task_id)?.to_owned();
+        Some(Self { task_id, record })
+    }
+
+    /// Where it stood in the queue, if whoever claimed it wrote that down.
+    pub fn place(&self) -> Option<Greenfield> {
+        number_of(&self.record, QUEUED_GREENFIELD)
+    }
+
+    /// Moves it back to the queue, at `place`, if it still waits as it was read and the other tables hold none of its
+    /// id. What a late mark of a worker has left in the tasks table (an item without a labourer) is replaced.
+    pub fn requeue(&self, names: &FieldNames, place: Greenfield) -> ([Write; 3], Record) {
+        let mut record = self.record.clone();
+        record.remove(DESIRED_LAUNCH_TIME);
+        record.insert(names.greenfield.clone(), Attribute::number(place));
+        let key = Record::from([(names.task_id.clone(), Attribute::text(&self.task_id))]);
+        let writes = [
+            Write::Put {
+                table: Table::Tasks,
+                record: record.clone(),
+                when: vec![Test::Absent(names.labourer_id.clone())],
+            },
+            self.discard(names),
+            Write::Check {
+                table: Table::Closed,
+                key,
+                when: vec![Test::Absent(names.task_id.clone())],
+            },
+        ];
+        (writes, record)
+    }
+
+    /// Takes it out of the retry table, if it still waits as it was read.
+    pub fn discard(&self, names: &FieldNames) -> Write {
+        let of = |name: &String| self.record.get(name).map(|value| (name.clone(), value.clone()));
+        let key = [&names.labourer_id, &names.task_id].into_iter().filter_map(of);
+        let due = DESIRED_LAUNCH_TIME.to_owned();
+        let when = [&due, &names.attempts].into_iter().filter_map(of);
+        Write::Delete {
+            table: Table::Retry,
+            key: key.collect(),
+            when: when.map(|(name, value)| Test::Equals(name, value)).collect(),
+        }
+    }
+}
+
+/// How a task ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its worker is done with it.
+    Succeeded,
+    /// Its last attempt failed.
+    Failed,
+    /// Its last attempt was never heard of.
+    Expired,
+}
+
+impl Outcome {
+    /// As it stands in the closed table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastError {
+    /// What kind of error, e.g. `ValueError`, `Sandbox.Timedout`.
+    pub kind: String,
+    /// In words.
+    pub message: String,
+}
+
+impl LastError {
+    fn to_attribute(&self) -> Attribute {
+        Attribute::M(Record::from([
+            ("type".to_owned(), Attribute::text(&self.kind)),
+            ("message".to_owned(), Attribute::text(&self.message)),
+        ]))
+    }
+}
+
+/// What is written down of a task that is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long its last attempt took, if that is known.
+    pub duration: Option<Duration>,
+    /// Why it failed.
+    pub error: Option<LastError>,
+    /// What its worker returned, JSON text.
+    pub result: Option<String>,
+}
+
+/// What a worker gets: the task's payload with the fields of its row laid over it, as sosw's orchestrator does
+/// (`greenfield` and `attempts` as they were before the start), and under names that the payload does not use itself
+/// `row` and `not_after`.
+///
+/// # Errors
+/// Why the payload is no JSON object.
+pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)]) -> Result<String, String> {
+    let mut payload = match task.record.get(&names.payload) {
+        None | Some(Attribute::Null) => Map::new(),
+        Some(Attribute::S(text)) => match json::parse(text) {
+            Ok(Value::Object(map)) => map,
+            Ok(other) => return Err(format!("its payload is {}, not an object", json::kind(&other))),
+            Err(why) => return Err(format!("its payload {why}")),
+        },
+        Some(other) => match to_json(other) {
+            Some(Value::Object(map)) => map,
+            _ => return Err("its payload is not an object".to_owned()),
+        },
+    };
+    for (name, value) in more {
+        payload.entry(*name).or_insert_with(|| value.clone());
+    }
+    let fields = [
+        ("task_id", &names.task_id),
+        ("labourer_id", &names.labourer_id),
+        ("created_at", &names.created_at),
+        ("completed_at", &names.completed_at),
+        ("greenfield", &names.greenfield),
+        ("attempts", &names.attempts),
+        ("closed_at", &names.closed_at),
+        (DESIRED_LAUNCH_TIME, &DESIRED_LAUNCH_TIME.to_owned()),
+        ("arn", &names.arn),
+    ];
+    for (name, called) in fields {
+        if let Some(value) = task.record.get(called).and_then(to_json) {
+            payload.insert(name.to_owned(), value);
+        }
+    }
+    Ok(Value::Object(payload).to_string())
+}
+
+/// As JSON. `None` for what JSON has no form for: bytes, and numbers that are none.
+fn to_json(value: &Attribute) -> Option<Value> {
+    let number = |text: &String| {
+        serde_json::from_str::<serde_json::Number>(text)
+            .ok()
+            .map(Value::Number)
+    };
+    Some(match value {
+        Attribute::S(text) => Value::String(text.clone()),
+        Attribute::N(digits) => number(digits)?,
+        Attribute::Bool(truth) => Value::Bool(*truth),
+        Attribute::Null => Value::Null,
+        Attribute::M(map) => Value::Object(
+            map.iter()
+                .map(|(name, value)| Some((name.clone(), to_json(value)?)))
+                .collect::<Option<_>>()?,
+        ),
+        Attribute::L(values) => Value::Array(values.iter().map(to_json).collect::<Option<_>>()?),
+        Attribute::Ss(texts) => Value::Array(texts.iter().cloned().map(Value::String).collect()),
+        Attribute::Ns(numbers) => Value::Array(numbers.iter().map(number).collect::<Option<_>>()?),
+        Attribute::B(_) | Attribute::Bs(_) => return None,
+    })
+}
