@@ -81,8 +81,9 @@ impl LockDocument for Lock {
         self.rev
     }
 
-    fn with_rev(self, rev: u64) -> Self {
-        Self { rev, ..self }
+    fn with_rev(mut self, rev: u64) -> Self {
+        self.rev = rev;
+        self
     }
 
     fn lease_seconds(&self) -> u32 {
@@ -117,8 +118,9 @@ impl LockDocument for GroupLock {
         self.rev
     }
 
-    fn with_rev(self, rev: u64) -> Self {
-        Self { rev, ..self }
+    fn with_rev(mut self, rev: u64) -> Self {
+        self.rev = rev;
+        self
     }
 
     fn lease_seconds(&self) -> u32 {
