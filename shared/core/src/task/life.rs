@@ -198,6 +198,19 @@ impl StoredTask {
         (update, queued)
     }
 
+    /// A claim of it can't be carried out: it still stands in the queue, as it did before.
+    #[must_use]
+    pub fn unclaimed(mut self, names: &FieldNames) -> Self {
+        self.attempts = self.attempts.saturating_sub(1);
+        if let Some(place) = self.record.remove(QUEUED_GREENFIELD) {
+            self.record.insert(names.greenfield.clone(), place);
+        }
+        self.greenfield = number_of(&self.record, &names.greenfield).unwrap_or(self.greenfield);
+        let attempts = Attribute::number(self.attempts);
+        self.record.insert(names.attempts.clone(), attempts);
+        self
+    }
+
     /// It stands as it was read.
     fn stands(&self, names: &FieldNames) -> Test {
         let greenfield = self.record.get(&names.greenfield).cloned();
@@ -403,9 +416,9 @@ pub struct Closing {
     pub result: Option<String>,
 }
 
-/// What a worker gets: the task's payload with the fields of its row laid over it, as sosw's orchestrator does
-/// (`greenfield` and `attempts` as they were before the start), and under names that the payload does not use itself
-/// `row` and `not_after`.
+/// What a worker gets of a claimed task: the task's payload with the fields of its row laid over it, as sosw's
+/// orchestrator does (`greenfield` and `attempts` as they were before the claim). `more` is added under names that the
+/// payload does not use itself.
 ///
 /// # Errors
 /// Why the payload is no JSON object.
@@ -426,14 +439,13 @@ pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)])
         payload.entry(*name).or_insert_with(|| value.clone());
     }
     let fields = [
-        ("task_id", &names.task_id),
+        ("task_id", names.task_id.as_str()),
         ("labourer_id", &names.labourer_id),
         ("created_at", &names.created_at),
         ("completed_at", &names.completed_at),
-        ("greenfield", &names.greenfield),
-        ("attempts", &names.attempts),
+        ("greenfield", QUEUED_GREENFIELD),
         ("closed_at", &names.closed_at),
-        (DESIRED_LAUNCH_TIME, &DESIRED_LAUNCH_TIME.to_owned()),
+        (DESIRED_LAUNCH_TIME, DESIRED_LAUNCH_TIME),
         ("arn", &names.arn),
     ];
     for (name, called) in fields {
@@ -441,6 +453,8 @@ pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)])
             payload.insert(name.to_owned(), value);
         }
     }
+    let attempts = task.attempts.saturating_sub(1);
+    payload.insert("attempts".to_owned(), Value::from(attempts));
     Ok(Value::Object(payload).to_string())
 }
 

@@ -42,7 +42,7 @@ pub struct FieldNames {
     pub closed_at: String,
     /// Its labourer, and whether it succeeded (`_1`) or failed (`_0`).
     pub labourer_id_task_status: String,
-    /// A function of its own, for this task alone.
+    /// A function, if somebody has written one down: it is passed on to the worker.
     pub arn: String,
 }
 
