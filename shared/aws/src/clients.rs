@@ -42,6 +42,10 @@ pub(crate) const ATTEMPTS: u32 = 3;
 const BACKOFF: Duration = Duration::from_millis(100);
 /// Longest pause between attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Longer than any function may run (15 minutes).
+const LONGEST_RUN: Duration = Duration::from_secs(16 * 60);
+/// The longest wait of SQS for a message.
+pub(crate) const LONG_POLL: Duration = Duration::from_secs(20);
 /// What a root may choose about the clients.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -66,7 +70,9 @@ pub struct DynamoClients {
     pub once: aws_sdk_dynamodb::Client,
 }
 
-/// One client of each service. Cheap to clone; all share one pool of connections.
+/// One client of each service that scheduling needs; what dispatching needs more is made from these
+/// ([`crate::LambdaWorkers`], [`crate::SqsOutcomes`]), so that a program that only schedules does not link it. Cheap to
+/// clone; all share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct Clients {
     /// S3. A put whose answer was lost and that the SDK repeats ends as a failed precondition: the engine settles that
@@ -76,6 +82,8 @@ pub struct Clients {
     pub dynamodb: DynamoClients,
     /// Lambda.
     pub lambda: aws_sdk_lambda::Client,
+    config: SdkConfig,
+    request_time: Duration,
 }
 
 impl Clients {
@@ -152,7 +160,42 @@ impl Clients {
                 once: aws_sdk_dynamodb::Client::from_conf(once),
             },
             lambda: aws_sdk_lambda::Client::new(config),
+            config: config.clone(),
+            request_time: options.request_time,
         }
+    }
+
+    /// How long one write may take before it counts as unanswered.
+    pub(crate) fn request_time(&self) -> Duration {
+        self.request_time
+    }
+
+    /// Lambda, for starts: one attempt, and no limit of time but that of connecting. Who asks sets the limit, since an
+    /// answer may take as long as the function runs. The time to the first byte is part of the key of a pool of
+    /// connections, so it is one for all.
+    pub(crate) fn lambda_once(&self) -> aws_sdk_lambda::Client {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(LONGEST_RUN)
+            .operation_attempt_timeout(LONGEST_RUN)
+            .operation_timeout(LONGEST_RUN)
+            .build();
+        let config = aws_sdk_lambda::config::Builder::from(&self.config)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts);
+        aws_sdk_lambda::Client::from_conf(config.build())
+    }
+
+    /// SQS, whose answers may be waited for as long as a poll takes. The same connect and read limits as elsewhere, so
+    /// that the pool of connections stays one.
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        let timeouts = small_timeouts()
+            .to_builder()
+            .operation_attempt_timeout(LONG_POLL + SMALL_ATTEMPT)
+            .operation_timeout(LONG_POLL + SMALL_OPERATION)
+            .build();
+        let config = aws_sdk_sqs::config::Builder::from(&self.config).timeout_config(timeouts);
+        aws_sdk_sqs::Client::from_conf(config.build())
     }
 }
 

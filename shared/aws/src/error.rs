@@ -166,7 +166,7 @@ pub(crate) fn refused(operation: &'static str, code: &str, message: impl Into<St
 }
 
 /// What was judged before it came through the SDK: the search for credentials.
-fn judged(error: &(dyn Error + 'static)) -> Option<PortError> {
+pub(crate) fn judged(error: &(dyn Error + 'static)) -> Option<PortError> {
     causes(error).find_map(|cause| cause.downcast_ref::<PortError>().cloned())
 }
 

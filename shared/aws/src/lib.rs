@@ -1,4 +1,4 @@
-//! The engine's ports on S3, DynamoDB and Lambda, and the machine's clock. The only crate with SDK types.
+//! The engine's ports on S3, DynamoDB, Lambda and SQS, and the machine's clock. The only crate with SDK types.
 //! SDK clients are built once ([`Clients`]); every SDK error becomes a `PortError` in one place (`error.rs`).
 
 mod clients;
@@ -6,16 +6,20 @@ mod config_source;
 mod credentials;
 mod error;
 mod host;
+mod outcomes;
 mod problem;
 mod siblings;
 mod store;
 mod tasks;
 mod transport;
+mod workers;
 
 pub use clients::{ClientOptions, Clients, DynamoClients, REQUEST_TIME};
 pub use config_source::{ConfigLocation, ConfigSourceError, fetch_config};
 pub use host::SystemHost;
+pub use outcomes::SqsOutcomes;
 pub use problem::Problem;
 pub use siblings::LambdaSiblings;
 pub use store::{S3Store, S3Upload};
 pub use tasks::{DynamoTasks, MetaContext};
+pub use workers::LambdaWorkers;

@@ -21,6 +21,8 @@ pub enum Service {
     DynamoDb,
     /// Functions.
     Lambda,
+    /// Queues.
+    Sqs,
 }
 
 /// What happens to a request that a rule picks.
@@ -46,7 +48,7 @@ pub enum Effect {
     Late(Duration),
     /// S3: 503 `SlowDown`. DynamoDB: `ProvisionedThroughputExceededException`; in BatchExecuteStatement
     /// `ThrottlingError` for each statement, in TransactWriteItems a cancellation with reason `ThrottlingError`.
-    /// Lambda: 429 `TooManyRequestsException`.
+    /// Lambda: 429 `TooManyRequestsException`. SQS: `RequestThrottled`.
     Throttle,
     /// DynamoDB batches: this share of the items, picked by chance, comes back as unprocessed (BatchWriteItem) or
     /// with `ThrottlingError` (BatchExecuteStatement); the others are executed.
@@ -94,7 +96,7 @@ impl Rule {
     }
 
     /// Only requests that name this: a part of the path (S3: `/bucket/key`; Lambda: the function) or of the body
-    /// (DynamoDB: a table, a key).
+    /// (DynamoDB: a table, a key; SQS: a queue).
     #[must_use]
     pub fn naming(mut self, part: impl Into<String>) -> Self {
         self.resource = Some(part.into());

@@ -12,6 +12,7 @@ use crate::http::{Aborted, collect};
 use crate::lambda::LambdaEndpoint;
 use crate::s3::S3Endpoint;
 use crate::service::Endpoint;
+use crate::sqs::SqsEndpoint;
 use crate::stats::Stats;
 
 /// Everything behind the one endpoint.
@@ -20,6 +21,7 @@ pub(crate) struct Front {
     pub(crate) s3: S3Endpoint,
     pub(crate) dynamo: DynamoEndpoint,
     pub(crate) lambda: LambdaEndpoint,
+    pub(crate) sqs: SqsEndpoint,
     pub(crate) faults: Faults,
     pub(crate) stats: Arc<Stats>,
 }
@@ -41,6 +43,9 @@ impl Front {
         }
         if let Some(operation) = LambdaEndpoint::operation(&request) {
             return self.pass(&self.lambda, &operation, request).await;
+        }
+        if let Some(operation) = SqsEndpoint::operation(&request) {
+            return self.pass(&self.sqs, &operation, request).await;
         }
         let operation = S3Endpoint::operation(&request);
         let operation = operation.as_deref().unwrap_or("Unknown");

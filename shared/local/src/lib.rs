@@ -1,4 +1,4 @@
-//! A local cloud: S3, DynamoDB and Lambda as real servers on loopback, inside this process, so that what talks to AWS
+//! A local cloud: S3, DynamoDB, Lambda and SQS as real servers on loopback, inside this process, so that what talks to AWS
 //! runs without an account. It is for tests, and for `jobmill run` without `--cloud aws`; nothing here is for
 //! production.
 //!
@@ -7,7 +7,7 @@
 //! | this one | [`LocalCloud`]: starts and stops everything, and looks at it past HTTP |
 //! | `front` | the one endpoint: routes a request to its service, lets [`Faults`] happen to it, counts it |
 //! | `service` | what `front` needs of a service; a new one is one module that implements it |
-//! | `s3`, `dynamo`, `lambda` | the services. None knows another |
+//! | `s3`, `dynamo`, `lambda`, `sqs` | the services. None knows another: this module gives to `lambda` where its records go |
 //! | `faults` | which requests go wrong, and how; write rates of tables |
 //! | `stats` | what was asked for, counted |
 //! | `counting` | [`CountingTable`]: a DynamoDB that keeps ids only, for jobs of many millions of tasks |
@@ -28,6 +28,7 @@ mod lambda;
 mod random;
 mod s3;
 mod service;
+mod sqs;
 mod stats;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,7 @@ use front::Front;
 use lambda::{Lambda, LambdaEndpoint};
 use random::Random;
 use s3::{S3Endpoint, Store};
+use sqs::{Sqs, SqsEndpoint};
 use stats::Stats;
 
 /// How a local cloud is made.
@@ -100,13 +102,14 @@ pub struct StoredObject {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// S3, DynamoDB and Lambda on one port of 127.0.0.1. Stops when dropped.
+/// S3, DynamoDB, Lambda and SQS on one port of 127.0.0.1. Stops when dropped.
 #[derive(Debug)]
 pub struct LocalCloud {
     front: Arc<Front>,
     store: Arc<Store>,
     clock: Arc<Clock>,
     lambda: Lambda,
+    sqs: Sqs,
     random: Random,
     address: SocketAddr,
     _threads: Threads,
@@ -127,11 +130,14 @@ impl LocalCloud {
         let dynamo = DynamoEndpoint::start(faults.clone(), Arc::clone(&stats));
         let dynamo = threads.run(dynamo).await??;
         let handle = threads.run(async { Handle::current() }).await?;
-        let lambda = Lambda::new(handle.clone(), environment(&format!("http://{address}")));
+        let endpoint = format!("http://{address}");
+        let sqs = Sqs::new(endpoint.clone());
+        let lambda = Lambda::new(handle.clone(), environment(&endpoint), Arc::new(sqs.clone()));
         let front = Arc::new(Front {
             s3: S3Endpoint::new(Arc::clone(&store), Arc::clone(&clock)),
             dynamo,
             lambda: LambdaEndpoint::new(lambda.clone()),
+            sqs: SqsEndpoint::new(sqs.clone()),
             faults,
             stats,
         });
@@ -145,13 +151,14 @@ impl LocalCloud {
             store,
             clock,
             lambda,
+            sqs,
             random,
             address,
             _threads: threads,
         })
     }
 
-    /// The one endpoint of all three services, for `AWS_ENDPOINT_URL`. S3 needs path-style requests.
+    /// The one endpoint of all services, for `AWS_ENDPOINT_URL`. S3 needs path-style requests.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -275,6 +282,17 @@ impl LocalCloud {
     /// [`LocalError::DynamoDb`] if there is no such table, or the key is not its key.
     pub fn delete_item(&self, table: &str, key: Value) -> Result<(), LocalError> {
         self.front.dynamo.delete(table, key)
+    }
+
+    /// Creates a queue; one that exists is left as it is. Returns its URL.
+    pub fn create_queue(&self, name: &str) -> String {
+        self.sqs.create(name)
+    }
+
+    /// The ARN of a queue of that name, as destinations of functions name it.
+    #[must_use]
+    pub fn queue_arn(&self, name: &str) -> String {
+        sqs::arn_of(name)
     }
 
     /// Makes a function known; one of the same name gets the new settings from its next instance on.

@@ -1,4 +1,4 @@
-//! What `front.rs` needs of a service. A new service is a module that implements [`Endpoint`], a variant of
+//! What `front.rs` needs of a service, and what a service may need of another without knowing it. A new service is a module that implements [`Endpoint`], a variant of
 //! [`Service`], and a line in `front.rs`.
 
 use std::future::Future;
@@ -37,4 +37,10 @@ pub(crate) trait Endpoint: Clone + Send + Sync + 'static {
         request: Request<Body>,
         effect: Option<&Effect>,
     ) -> impl Future<Output = Result<Response<Body>, Aborted>> + Send;
+}
+
+/// Where a service sends a message for a queue, without knowing what queues are.
+pub(crate) trait Deliver: std::fmt::Debug + Send + Sync {
+    /// Sends a message to the queue of an ARN. False if there is no such queue, or the message is too large.
+    fn deliver(&self, arn: &str, body: String) -> bool;
 }

@@ -15,7 +15,7 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::operation::invoke::InvokeOutput;
 use aws_sdk_lambda::primitives::Blob;
-use aws_sdk_lambda::types::InvocationType;
+use aws_sdk_lambda::types::{DestinationConfig, InvocationType, OnFailure, OnSuccess};
 use jobmill_local::{
     Effect, FunctionSpec, InvocationKind, InvocationOutcome, LocalCloud, LocalCloudOptions, LocalError, Rule,
     Service,
@@ -402,6 +402,357 @@ async fn invokes_can_be_lost_doubled_throttled_unanswered_and_late() {
         }
     };
     tokio::time::timeout(PATIENCE, arrived).await.unwrap();
+}
+
+/// Sends the records of `echo` to the queues `well` and `badly`; returns their URLs.
+async fn with_destinations(cloud: &LocalCloud, client: &Client, retries: Option<i32>) -> [String; 2] {
+    let urls = ["well", "badly"].map(|name| cloud.create_queue(name));
+    let success = OnSuccess::builder().destination(cloud.queue_arn("well")).build();
+    let failure = OnFailure::builder().destination(cloud.queue_arn("badly")).build();
+    let destinations = DestinationConfig::builder()
+        .on_success(success)
+        .on_failure(failure)
+        .build();
+    let put = client
+        .put_function_event_invoke_config()
+        .function_name("echo")
+        .destination_config(destinations);
+    put.set_maximum_retry_attempts(retries).send().await.unwrap();
+    urls
+}
+
+/// The next record in a queue.
+async fn next_record(queues: &aws_sdk_sqs::Client, url: &str) -> Value {
+    let received = queues
+        .receive_message()
+        .queue_url(url)
+        .wait_time_seconds(20)
+        .send()
+        .await
+        .unwrap();
+    serde_json::from_str(received.messages()[0].body().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_end_of_an_event_goes_to_its_destination() {
+    let (cloud, client) = start(echo()).await;
+    let queues = support::sqs(&cloud);
+    let [well, badly] = with_destinations(&cloud, &client, Some(1)).await;
+
+    send(&client, json!({"a": 1.50})).await;
+    let mut record = next_record(&queues, &well).await;
+    let sent = cloud.invocations()[0].clone();
+    let timestamp = record["timestamp"].take();
+    let timestamp = timestamp.as_str().unwrap();
+    assert!(
+        timestamp.len() == 24 && timestamp.ends_with('Z') && timestamp.starts_with("20"),
+        "{timestamp}"
+    );
+    assert_eq!(
+        record,
+        json!({
+            "version": "1.0",
+            "timestamp": null,
+            "requestContext": {
+                "requestId": sent.request_id,
+                "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:echo:$LATEST",
+                "condition": "Success",
+                "approximateInvokeCount": 1,
+            },
+            "requestPayload": {"a": 1.50},
+            "responseContext": {"statusCode": 200, "executedVersion": "$LATEST"},
+            "responsePayload": {"a": 1.50},
+        })
+    );
+
+    // One retry, as the function's settings have it and not its two delays.
+    send(&client, json!({"fail": true})).await;
+    let record = next_record(&queues, &badly).await;
+    assert_eq!(record["requestContext"]["condition"], "RetriesExhausted");
+    assert_eq!(record["requestContext"]["approximateInvokeCount"], 2);
+    assert_eq!(
+        record["responseContext"],
+        json!({"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"})
+    );
+    assert_eq!(record["responsePayload"]["errorType"], "Echo.Told");
+
+    // A caller who waits gets the answer himself, and an event of another alias has no settings.
+    invoke(&client, "echo", json!({"waits": 1})).await;
+    let other = client
+        .invoke()
+        .function_name("echo:live")
+        .invocation_type(InvocationType::Event);
+    other.send().await.unwrap();
+    cloud.wait_idle(PATIENCE).await.unwrap();
+    for url in [&well, &badly] {
+        assert_eq!(
+            queues
+                .receive_message()
+                .queue_url(url)
+                .send()
+                .await
+                .unwrap()
+                .messages(),
+            []
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_or_too_slow_is_a_failure_of_its_event() {
+    let (cloud, client) = start(echo().timeout(Duration::from_millis(300))).await;
+    let queues = support::sqs(&cloud);
+    let [_, badly] = with_destinations(&cloud, &client, Some(0)).await;
+    for (event, error) in [
+        (json!({"hang": true}), "Sandbox.Timedout"),
+        (json!({"exit": 3}), "Runtime.ExitError"),
+    ] {
+        send(&client, event.clone()).await;
+        let record = next_record(&queues, &badly).await;
+        assert_eq!(record["requestPayload"], event);
+        assert_eq!(record["responsePayload"]["errorType"], error);
+        assert_eq!(record["requestContext"]["approximateInvokeCount"], 1);
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_waits_too_long_is_given_up() {
+    // One instance, at work; the events behind it are throttled until they are too old.
+    let spec = echo()
+        .max_concurrency(1)
+        .max_event_age(Duration::from_millis(500));
+    let (cloud, client) = start(spec).await;
+    let queues = support::sqs(&cloud);
+    let [_, badly] = with_destinations(&cloud, &client, None).await;
+    let (first, _) = tokio::join!(
+        async {
+            client
+                .invoke()
+                .function_name("echo")
+                .payload(Blob::new(r#"{"hang": true}"#))
+                .send()
+                .await
+        },
+        async {
+            cloud.wait_log("hanging", PATIENCE).await.unwrap();
+            send(&client, json!({"late": 1})).await;
+            send(&client, json!({"late": 2})).await;
+            for number in 1..=2 {
+                let record = next_record(&queues, &badly).await;
+                assert_eq!(record["requestPayload"], json!({"late": number}));
+                assert_eq!(record["requestContext"]["condition"], "EventAgeExceeded");
+                assert_eq!(record["requestContext"]["approximateInvokeCount"], 0);
+                assert_eq!(record.get("responsePayload"), None);
+            }
+            cloud.kill_all_instances();
+        }
+    );
+    assert_eq!(first.unwrap().function_error(), Some("Unhandled"));
+    cloud.wait_idle(PATIENCE).await.unwrap();
+    assert_eq!(cloud.invocations().len(), 1, "what was given up never ran");
+}
+
+#[tokio::test]
+async fn a_retry_that_would_come_too_late_is_not_made() {
+    let spec = echo()
+        .max_event_age(Duration::from_secs(5))
+        .retry_delays([Duration::from_secs(60)]);
+    let (cloud, client) = start(spec).await;
+    let queues = support::sqs(&cloud);
+    let [_, badly] = with_destinations(&cloud, &client, None).await;
+    send(&client, json!({"fail": true})).await;
+    let record = next_record(&queues, &badly).await;
+    assert_eq!(record["requestContext"]["condition"], "EventAgeExceeded");
+    assert_eq!(record["requestContext"]["approximateInvokeCount"], 1);
+    assert_eq!(record["responsePayload"]["errorType"], "Echo.Told");
+}
+
+#[tokio::test]
+async fn a_function_without_any_concurrency_runs_nothing() {
+    let (cloud, client) = start(echo().max_concurrency(0)).await;
+    let queues = support::sqs(&cloud);
+    let [_, badly] = with_destinations(&cloud, &client, None).await;
+    let error = client.invoke().function_name("echo").send().await.unwrap_err();
+    assert!(error.as_service_error().unwrap().is_too_many_requests_exception());
+    send(&client, json!({"n": 1})).await;
+    assert_eq!(
+        next_record(&queues, &badly).await["requestPayload"],
+        json!({"n": 1})
+    );
+    assert_eq!(cloud.invocations(), []);
+}
+
+#[tokio::test]
+async fn how_events_are_handled_is_set_read_changed_and_taken_back() {
+    let (cloud, client) = start(echo()).await;
+    let get = || {
+        client
+            .get_function_event_invoke_config()
+            .function_name("echo")
+            .send()
+    };
+    let missing = get().await.unwrap_err();
+    assert!(
+        missing
+            .as_service_error()
+            .unwrap()
+            .is_resource_not_found_exception()
+    );
+    let update = |retries| {
+        client
+            .update_function_event_invoke_config()
+            .function_name("echo")
+            .maximum_retry_attempts(retries)
+            .send()
+    };
+    assert!(
+        update(1)
+            .await
+            .unwrap_err()
+            .as_service_error()
+            .unwrap()
+            .is_resource_not_found_exception()
+    );
+
+    with_destinations(&cloud, &client, Some(0)).await;
+    let put = get().await.unwrap();
+    assert_eq!(
+        put.function_arn(),
+        Some("arn:aws:lambda:us-east-1:000000000000:function:echo:$LATEST")
+    );
+    assert_eq!(
+        (put.maximum_retry_attempts(), put.maximum_event_age_in_seconds()),
+        (Some(0), None)
+    );
+    let failure = put.destination_config().unwrap().on_failure().unwrap();
+    assert_eq!(failure.destination(), Some(cloud.queue_arn("badly").as_str()));
+
+    // An update changes what it names, a put all.
+    let updated = client
+        .update_function_event_invoke_config()
+        .function_name("echo")
+        .maximum_event_age_in_seconds(60);
+    let updated = updated.send().await.unwrap();
+    assert_eq!(
+        (
+            updated.maximum_retry_attempts(),
+            updated.maximum_event_age_in_seconds()
+        ),
+        (Some(0), Some(60))
+    );
+    assert!(
+        updated
+            .destination_config()
+            .unwrap()
+            .on_success()
+            .unwrap()
+            .destination()
+            .is_some()
+    );
+    let alias = client
+        .put_function_event_invoke_config()
+        .function_name("echo")
+        .qualifier("live");
+    alias.maximum_retry_attempts(2).send().await.unwrap();
+    let listed = client
+        .list_function_event_invoke_configs()
+        .function_name("echo")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(listed.function_event_invoke_configs().len(), 2);
+    let replaced = client
+        .put_function_event_invoke_config()
+        .function_name("echo")
+        .maximum_retry_attempts(1);
+    let replaced = replaced.send().await.unwrap();
+    assert_eq!(
+        (
+            replaced.maximum_retry_attempts(),
+            replaced.maximum_event_age_in_seconds()
+        ),
+        (Some(1), None)
+    );
+    assert_eq!(
+        replaced
+            .destination_config()
+            .unwrap()
+            .on_success()
+            .unwrap()
+            .destination(),
+        None
+    );
+
+    let put = || client.put_function_event_invoke_config().function_name("echo");
+    let topic = OnFailure::builder()
+        .destination("arn:aws:sns:us-east-1:000000000000:topic")
+        .build();
+    for wrong in [
+        put().maximum_retry_attempts(3),
+        put().maximum_event_age_in_seconds(59),
+        put().destination_config(DestinationConfig::builder().on_failure(topic).build()),
+    ] {
+        let error = wrong.send().await.unwrap_err();
+        assert!(
+            error
+                .as_service_error()
+                .unwrap()
+                .is_invalid_parameter_value_exception(),
+            "{error:?}"
+        );
+    }
+    let delete = || {
+        client
+            .delete_function_event_invoke_config()
+            .function_name("echo")
+            .send()
+    };
+    delete().await.unwrap();
+    assert!(delete().await.is_err());
+    assert!(get().await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_function_is_can_be_asked() {
+    let (_cloud, client) = start(echo().timeout(Duration::from_millis(20_250))).await;
+    let arn = "arn:aws:lambda:us-east-1:000000000000:function:echo";
+    for name in ["echo", arn] {
+        let found = client
+            .get_function_configuration()
+            .function_name(name)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!((found.function_arn(), found.timeout()), (Some(arn), Some(21)));
+    }
+    let found = client.get_function().function_name("echo").send().await.unwrap();
+    assert_eq!(found.configuration().unwrap().timeout(), Some(21));
+    assert_eq!(
+        found.concurrency().unwrap().reserved_concurrent_executions(),
+        Some(10)
+    );
+    let error = client
+        .get_function_configuration()
+        .function_name("nobody")
+        .send()
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .as_service_error()
+            .unwrap()
+            .is_resource_not_found_exception()
+    );
+    assert_eq!(
+        client
+            .get_policy()
+            .function_name("echo")
+            .send()
+            .await
+            .unwrap_err()
+            .code(),
+        Some("UnknownOperationException")
+    );
 }
 
 #[tokio::test]

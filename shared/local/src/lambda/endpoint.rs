@@ -1,20 +1,27 @@
-//! The Invoke API.
+//! The API of Lambda: invocations, what is known of a function, and how its asynchronous invocations are handled.
+
+use std::time::SystemTime;
 
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 use s3s::Body;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::destinations::{EventConfig, LATEST};
+use super::invocation::FunctionSpec;
 use super::pool::{Lambda, Refused, Target};
+use crate::account::{ACCOUNT, function_arn};
+use crate::clock;
 use crate::faults::{Effect, Service};
 use crate::http::{Aborted, answer, collect};
 use crate::random::request_id;
 use crate::service::Endpoint;
 
 const FUNCTIONS: &str = "/2015-03-31/functions/";
-const INVOCATIONS: &str = "/invocations";
+const EVENT_CONFIGS: &str = "/2019-09-25/functions/";
 const JSON: &str = "application/json";
 /// The largest event of a caller who waits, and of one who does not.
 const MAX_PAYLOAD: usize = 6 * 1024 * 1024;
@@ -30,9 +37,8 @@ impl Endpoint for LambdaEndpoint {
     const SERVICE: Service = Service::Lambda;
 
     fn operation(request: &Request<Body>) -> Option<String> {
-        let function = request.uri().path().strip_prefix(FUNCTIONS)?;
-        let invoked = *request.method() == Method::POST && function.ends_with(INVOCATIONS);
-        Some(if invoked { "Invoke" } else { "Unknown" }.to_owned())
+        let (operation, _) = route(request.method(), request.uri().path())?;
+        Some(operation.to_owned())
     }
 
     fn applies(_operation: &str, request: &Request<Bytes>, effect: &Effect) -> bool {
@@ -61,16 +67,11 @@ impl Endpoint for LambdaEndpoint {
             Some(Effect::Throttle) => return Ok(too_many()),
             _ => {}
         }
-        if operation != "Invoke" {
-            let message = "the local cloud has no such operation";
-            return Ok(refuse(
-                StatusCode::NOT_FOUND,
-                "UnknownOperationException",
-                message,
-            ));
-        }
         let (parts, body) = request.into_parts();
         let payload = collect(body).await?;
+        if operation != "Invoke" {
+            return Ok(self.manage(operation, &target(&parts.method, &parts.uri), &payload));
+        }
         if let Some(refused) = problem(&payload, &parts.headers) {
             return Ok(refused);
         }
@@ -80,7 +81,7 @@ impl Endpoint for LambdaEndpoint {
         } else {
             payload
         };
-        let target = target(&parts.uri);
+        let target = target(&parts.method, &parts.uri);
         let trace = text(&parts.headers, "x-amzn-trace-id");
         let request_id = request_id();
         let mut response = if is_event(&parts.headers) {
@@ -98,6 +99,74 @@ impl Endpoint for LambdaEndpoint {
 impl LambdaEndpoint {
     pub(crate) fn new(lambda: Lambda) -> Self {
         Self { lambda }
+    }
+
+    /// Everything but invocations.
+    fn manage(&self, operation: &str, target: &Target, body: &[u8]) -> Response<Body> {
+        let Some((spec, modified)) = self.lambda.describe(&target.name) else {
+            return refusal(&Refused::NoSuchFunction, target);
+        };
+        match operation {
+            "GetFunctionConfiguration" => json(StatusCode::OK, &configuration(&spec, modified, target)),
+            "GetFunction" => json(
+                StatusCode::OK,
+                &serde_json::json!({
+                    "Configuration": configuration(&spec, modified, target),
+                    "Code": { "RepositoryType": "S3", "Location": format!("file://{}", spec.binary.display()) },
+                    "Concurrency": { "ReservedConcurrentExecutions": spec.max_concurrency },
+                }),
+            ),
+            "Unknown" => {
+                let message = "the local cloud has no such operation";
+                refuse(StatusCode::NOT_FOUND, "UnknownOperationException", message)
+            }
+            _ => self.event_config(operation, target, body),
+        }
+    }
+
+    /// How the asynchronous invocations of a function, version or alias are handled.
+    fn event_config(&self, operation: &str, target: &Target, body: &[u8]) -> Response<Body> {
+        let (key, arn) = (target.qualifier().to_owned(), target.qualified_arn());
+        let none = || {
+            let message = format!("The function {arn} doesn't have an EventInvokeConfig");
+            refuse(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message)
+        };
+        let changed = self.lambda.event_configs(&target.name, |configs| {
+            let before = configs.get(&key);
+            match operation {
+                "GetFunctionEventInvokeConfig" => {
+                    before.map_or_else(none, |config| json(StatusCode::OK, &config.show(&arn)))
+                }
+                "ListFunctionEventInvokeConfigs" => {
+                    let show = |(qualifier, config): (&String, &EventConfig)| {
+                        config.show(&format!("{}:{qualifier}", function_arn(&target.name)))
+                    };
+                    let configs: Vec<Value> = configs.iter().map(show).collect();
+                    let body = serde_json::json!({ "FunctionEventInvokeConfigs": configs });
+                    json(StatusCode::OK, &body)
+                }
+                "DeleteFunctionEventInvokeConfig" => match configs.remove(&key) {
+                    Some(_) => answer(StatusCode::NO_CONTENT, JSON, ""),
+                    None => none(),
+                },
+                "UpdateFunctionEventInvokeConfig" if before.is_none() => none(),
+                _ => {
+                    let before = before.filter(|_| operation == "UpdateFunctionEventInvokeConfig");
+                    match EventConfig::parse(body, before, clock::system_time()) {
+                        Ok(config) => {
+                            let shown = json(StatusCode::OK, &config.show(&arn));
+                            configs.insert(key, config);
+                            shown
+                        }
+                        Err(message) => {
+                            let code = "InvalidParameterValueException";
+                            refuse(StatusCode::BAD_REQUEST, code, &message)
+                        }
+                    }
+                }
+            }
+        });
+        changed.unwrap_or_else(|| refusal(&Refused::NoSuchFunction, target))
     }
 
     /// An invocation that nobody waits for.
@@ -153,6 +222,27 @@ impl LambdaEndpoint {
     }
 }
 
+/// What a request asks for, and of which function, as the path names it; none if it is not for Lambda.
+fn route<'a>(method: &Method, path: &'a str) -> Option<(&'static str, &'a str)> {
+    let (rest, is_config) = match path.strip_prefix(FUNCTIONS) {
+        Some(rest) => (rest, false),
+        None => (path.strip_prefix(EVENT_CONFIGS)?, true),
+    };
+    let (function, what) = rest.split_once('/').unwrap_or((rest, ""));
+    let operation = match (is_config, method.as_str(), what) {
+        (false, "POST", "invocations") => "Invoke",
+        (false, "GET", "") => "GetFunction",
+        (false, "GET", "configuration") => "GetFunctionConfiguration",
+        (true, "PUT", "event-invoke-config") => "PutFunctionEventInvokeConfig",
+        (true, "POST", "event-invoke-config") => "UpdateFunctionEventInvokeConfig",
+        (true, "GET", "event-invoke-config") => "GetFunctionEventInvokeConfig",
+        (true, "DELETE", "event-invoke-config") => "DeleteFunctionEventInvokeConfig",
+        (true, "GET", "event-invoke-config/list") => "ListFunctionEventInvokeConfigs",
+        _ => "Unknown",
+    };
+    Some((operation, function))
+}
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -167,11 +257,11 @@ fn is_event(headers: &HeaderMap) -> bool {
     invocation_type(headers) == "Event"
 }
 
-/// Whom an invocation is for, from the path and the query of its request.
-fn target(uri: &Uri) -> Target {
+/// Whom a request is for, from its path and its query.
+fn target(method: &Method, uri: &Uri) -> Target {
     let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
-    let path = uri.path().strip_prefix(FUNCTIONS).unwrap_or_default();
-    let function = decoded(path.strip_suffix(INVOCATIONS).unwrap_or(path));
+    let (_, function) = route(method, uri.path()).unwrap_or_default();
+    let function = decoded(function);
     let query = uri.query().unwrap_or_default();
     let qualifier = query.split('&').find_map(|pair| pair.strip_prefix("Qualifier="));
     Target::parse(&function, qualifier.map(decoded).as_deref())
@@ -209,6 +299,31 @@ fn problem(payload: &Bytes, headers: &HeaderMap) -> Option<Response<Body>> {
         ));
     }
     None
+}
+
+/// A function as the API describes it.
+fn configuration(spec: &FunctionSpec, modified: SystemTime, target: &Target) -> Value {
+    let modified = DateTime::<Utc>::from(modified).format("%Y-%m-%dT%H:%M:%S%.3f+0000");
+    // A part of a second counts as a whole one: Lambda knows no others.
+    let seconds = spec.timeout.as_millis().div_ceil(1000).max(1);
+    serde_json::json!({
+        "FunctionName": spec.name,
+        "FunctionArn": target.arn(),
+        "Runtime": "provided.al2023",
+        "Role": format!("arn:aws:iam::{ACCOUNT}:role/local"),
+        "Handler": "bootstrap",
+        "Timeout": u64::try_from(seconds).unwrap_or(u64::MAX),
+        "MemorySize": 128,
+        "LastModified": modified.to_string(),
+        "Version": LATEST,
+        "State": "Active",
+        "LastUpdateStatus": "Successful",
+        "PackageType": "Zip",
+    })
+}
+
+fn json(status: StatusCode, body: &Value) -> Response<Body> {
+    answer(status, JSON, body.to_string())
 }
 
 fn refusal(refused: &Refused, target: &Target) -> Response<Body> {

@@ -20,11 +20,14 @@ pub struct FunctionSpec {
     pub timeout: Duration,
     /// How long it may take to ask for its first event. Default: 10 s.
     pub init_timeout: Duration,
-    /// At most so many instances run at once. Default: 10.
+    /// At most so many instances run at once (its reserved concurrency). Default: 10. With none at all, events are given
+    /// up at once, and sent to the function's destination for failures.
     pub max_concurrency: usize,
-    /// How long after a failure an `Event` is tried again; as many times as there are delays. Default: 1 s, 1 s
-    /// (Lambda: 1 and 2 minutes).
+    /// How long after a failure an `Event` is tried again; as many times as there are delays, unless the function has
+    /// settings for that (`PutFunctionEventInvokeConfig`). Default: 1 s, 1 s (Lambda: 1 and 2 minutes).
     pub retry_delays: Vec<Duration>,
+    /// How long an `Event` may wait before it is given up, unless the function has settings for that. Default: 6 hours.
+    pub max_event_age: Duration,
 }
 
 impl FunctionSpec {
@@ -39,6 +42,7 @@ impl FunctionSpec {
             init_timeout: Duration::from_secs(10),
             max_concurrency: 10,
             retry_delays: vec![Duration::from_secs(1); 2],
+            max_event_age: Duration::from_secs(6 * 60 * 60),
         }
     }
 
@@ -67,6 +71,13 @@ impl FunctionSpec {
     #[must_use]
     pub fn retry_delays(mut self, delays: impl IntoIterator<Item = Duration>) -> Self {
         self.retry_delays = delays.into_iter().collect();
+        self
+    }
+
+    /// Sets how long an `Event` may wait.
+    #[must_use]
+    pub fn max_event_age(mut self, age: Duration) -> Self {
+        self.max_event_age = age;
         self
     }
 }

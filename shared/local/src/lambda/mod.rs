@@ -1,6 +1,7 @@
-//! Lambda: the Invoke API ([`endpoint`]), functions with their queues ([`pool`]), and the processes that serve them
-//! ([`instance`]), each with a Runtime API of its own.
+//! Lambda: its API ([`endpoint`]), functions with their queues ([`pool`]), the processes that serve them ([`instance`]),
+//! each with a Runtime API of its own, and what becomes of asynchronous invocations ([`destinations`]).
 
+mod destinations;
 mod endpoint;
 mod instance;
 mod invocation;

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
+use super::destinations::{Condition, Ended, EventConfig, LATEST, record};
 use super::instance;
 use super::invocation::{
     FunctionSpec, InvocationKind, InvocationOutcome, InvocationRecord, InvokeResult, LogLine,
@@ -17,22 +19,48 @@ use crate::account::function_arn;
 use crate::clock;
 use crate::error::LocalError;
 use crate::random::{Random, request_id};
+use crate::service::Deliver;
 
 /// So many lines of output are kept; older ones are forgotten.
 const MAX_LOG_LINES: usize = 100_000;
 /// So many invocations of a function wait at most; further ones are refused.
 const MAX_QUEUE: usize = 100_000;
+/// The pause between two looks for events that have become too old, at least.
+const AGE_STEP: Duration = Duration::from_millis(100);
 
 /// An invocation on its way.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) request_id: String,
     pub(super) invoked_arn: String,
+    /// The version or alias, `$LATEST` if none was named.
+    qualifier: String,
     kind: InvocationKind,
     attempt: u32,
     pub(super) trace: String,
     pub(super) payload: Bytes,
     reply: Option<oneshot::Sender<InvokeResult>>,
+    /// When it is too old to be started; never, if somebody waits for it.
+    expires: Option<Instant>,
+    /// What came of the attempt before.
+    last: Option<InvokeResult>,
+}
+
+impl Job {
+    fn new(target: &Target, request_id: &str, payload: Bytes, trace: Option<&str>) -> Self {
+        Self {
+            request_id: request_id.to_owned(),
+            invoked_arn: target.arn(),
+            qualifier: target.qualifier().to_owned(),
+            kind: InvocationKind::Event,
+            attempt: 1,
+            trace: trace.map_or_else(|| new_trace(request_id), str::to_owned),
+            payload,
+            reply: None,
+            expires: None,
+            last: None,
+        }
+    }
 }
 
 /// What an instance is doing.
@@ -55,9 +83,35 @@ struct Function {
     queue: VecDeque<Job>,
     instances: BTreeMap<u64, Running>,
     wake: Arc<Notify>,
+    /// How events are handled, by version or alias.
+    event_configs: BTreeMap<String, EventConfig>,
+    /// When the next look for events that are too old is due.
+    next_expiry: Option<Instant>,
+    modified: SystemTime,
 }
 
 impl Function {
+    /// How long after its failure an event is tried again, if it is.
+    fn retry_delay(&self, job: &Job) -> Option<Duration> {
+        let delays = &self.spec.retry_delays;
+        let config = self.event_configs.get(&job.qualifier);
+        let retries = config
+            .and_then(|config| config.max_retries)
+            .unwrap_or(delays.len());
+        let before = usize::try_from(job.attempt).ok()?.checked_sub(1)?;
+        let delay = || delays.get(before).or(delays.last()).copied();
+        (before < retries).then(|| delay().unwrap_or(Duration::from_secs(1)))
+    }
+
+    /// Takes out the events that are too old, and says when the next one will be.
+    fn expire(&mut self, now: Instant) -> (Vec<Job>, Option<Instant>) {
+        let is_old = |job: &Job| job.expires.is_some_and(|expires| expires <= now);
+        let (old, rest): (Vec<Job>, Vec<Job>) = self.queue.drain(..).partition(is_old);
+        self.queue = rest.into();
+        let next = self.queue.iter().filter_map(|job| job.expires).min();
+        (old, next.map(|next| next.max(now + AGE_STEP)))
+    }
+
     fn in_phase(&self, phase: Phase) -> usize {
         self.instances
             .values()
@@ -78,6 +132,8 @@ struct State {
 struct Inner {
     handle: Handle,
     environment: Vec<(String, String)>,
+    /// Where records of asynchronous invocations go.
+    deliver: Arc<dyn Deliver>,
     state: Mutex<State>,
     /// Invocations that are queued, running, or waiting to be tried again.
     pending: watch::Sender<usize>,
@@ -97,10 +153,11 @@ pub(super) enum Refused {
 pub(crate) struct Lambda(Arc<Inner>);
 
 impl Lambda {
-    pub(crate) fn new(handle: Handle, environment: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(handle: Handle, environment: Vec<(String, String)>, deliver: Arc<dyn Deliver>) -> Self {
         let inner = Inner {
             handle,
             environment,
+            deliver,
             state: Mutex::default(),
             pending: watch::Sender::new(0),
             printed: watch::Sender::new(0),
@@ -121,13 +178,19 @@ impl Lambda {
         let mut state = self.state();
         let spec = Arc::new(spec);
         match state.functions.get_mut(&spec.name) {
-            Some(function) => function.spec = spec,
+            Some(function) => {
+                function.spec = spec;
+                function.modified = clock::system_time();
+            }
             None => {
                 let function = Function {
                     spec: Arc::clone(&spec),
                     queue: VecDeque::new(),
                     instances: BTreeMap::new(),
                     wake: Arc::new(Notify::new()),
+                    event_configs: BTreeMap::new(),
+                    next_expiry: None,
+                    modified: clock::system_time(),
                 };
                 state.functions.insert(spec.name.clone(), function);
             }
@@ -143,55 +206,121 @@ impl Lambda {
         trace: Option<&str>,
         reply: Option<oneshot::Sender<InvokeResult>>,
     ) -> Result<(), Refused> {
-        let kind = if reply.is_some() {
-            InvocationKind::RequestResponse
-        } else {
-            InvocationKind::Event
-        };
+        let mut job = Job::new(target, request_id, payload, trace);
+        job.reply = reply;
+        if job.reply.is_some() {
+            job.kind = InvocationKind::RequestResponse;
+        }
         {
             let mut state = self.state();
             let function = state
                 .functions
                 .get_mut(&target.name)
                 .ok_or(Refused::NoSuchFunction)?;
-            let limit = match kind {
+            let spec = &function.spec;
+            let limit = match job.kind {
                 InvocationKind::Event => MAX_QUEUE,
                 // A caller who waits is not queued: he is refused if no instance is free or may be started.
-                InvocationKind::RequestResponse => function
-                    .spec
+                InvocationKind::RequestResponse => spec
                     .max_concurrency
                     .saturating_sub(function.in_phase(Phase::Busy)),
             };
             if function.queue.len() >= limit {
                 return Err(Refused::TooMany);
             }
+            if job.kind == InvocationKind::Event {
+                if spec.max_concurrency == 0 {
+                    drop(state);
+                    self.send_record(&target.name, &job, Condition::RetriesExhausted);
+                    return Ok(());
+                }
+                let config = function.event_configs.get(&job.qualifier);
+                let age = config.and_then(|config| config.max_age);
+                job.expires = clock::instant().checked_add(age.unwrap_or(spec.max_event_age));
+            }
             self.0.pending.send_modify(|pending| *pending += 1);
-            let job = Job {
-                request_id: request_id.to_owned(),
-                invoked_arn: target.arn(),
-                kind,
-                attempt: 1,
-                trace: trace.map_or_else(|| new_trace(request_id), str::to_owned),
-                payload,
-                reply,
-            };
-            function.queue.push_back(job);
+            self.enqueue(function, &target.name, job);
         }
         self.dispatch(&target.name);
         Ok(())
     }
 
+    /// Puts a job into the queue of its function, and sees to it that it is given up when it is too old.
+    fn enqueue(&self, function: &mut Function, name: &str, job: Job) {
+        if let Some(expires) = job.expires
+            && function.next_expiry.is_none_or(|next| expires < next)
+        {
+            function.next_expiry = Some(expires);
+            self.0
+                .handle
+                .spawn(self.clone().give_up(name.to_owned(), expires));
+        }
+        function.queue.push_back(job);
+    }
+
+    /// Gives up events that have waited too long, from `look` on while there are any; ends if another one is to look
+    /// earlier.
+    async fn give_up(self, name: String, mut look: Instant) {
+        loop {
+            tokio::time::sleep_until(look).await;
+            let (old, next) = {
+                let mut state = self.state();
+                let Some(function) = state.functions.get_mut(&name) else {
+                    return;
+                };
+                if function.next_expiry != Some(look) {
+                    return;
+                }
+                let (old, next) = function.expire(clock::instant());
+                function.next_expiry = next;
+                (old, next)
+            };
+            for mut job in old {
+                // This attempt has not been made.
+                job.attempt -= 1;
+                self.send_record(&name, &job, Condition::EventAgeExceeded);
+                self.0.pending.send_modify(|pending| *pending -= 1);
+            }
+            match next {
+                Some(next) => look = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Sends the record of an event that has ended to its destination, if it has one.
+    fn send_record(&self, name: &str, job: &Job, condition: Condition) {
+        let destination = {
+            let state = self.state();
+            let function = state.functions.get(name);
+            let config = function.and_then(|function| function.event_configs.get(&job.qualifier));
+            config.and_then(|config| match condition {
+                Condition::Success => config.on_success.clone(),
+                Condition::RetriesExhausted | Condition::EventAgeExceeded => config.on_failure.clone(),
+            })
+        };
+        let Some(destination) = destination else { return };
+        let ended = Ended {
+            request_id: &job.request_id,
+            function_arn: &format!("{}:{}", function_arn(name), job.qualifier),
+            condition,
+            count: if job.last.is_some() { job.attempt } else { 0 },
+            payload: &job.payload,
+            result: job.last.as_ref(),
+            now: clock::system_time(),
+        };
+        if !self.0.deliver.deliver(&destination, record(&ended).to_string()) {
+            tracing::warn!(
+                destination,
+                function = name,
+                "a record of an invocation could not be delivered"
+            );
+        }
+    }
+
     /// Records an event that was accepted and never ran.
     pub(super) fn lose(&self, target: &Target, request_id: &str, payload: Bytes) {
-        let job = Job {
-            request_id: request_id.to_owned(),
-            invoked_arn: target.arn(),
-            kind: InvocationKind::Event,
-            attempt: 1,
-            trace: new_trace(request_id),
-            payload,
-            reply: None,
-        };
+        let job = Job::new(target, request_id, payload, None);
         let record = self.begin(&target.name, &job, None, None);
         if let Some(record) = self.state().records.get_mut(record) {
             record.ended = Some(clock::system_time());
@@ -303,32 +432,62 @@ impl Lambda {
                 record.ended = Some(clock::system_time());
                 record.outcome = Some(outcome.clone());
             }
-            let spec = state
-                .functions
-                .get(name)
-                .map(|function| Arc::clone(&function.spec));
-            let delay = spec
-                .as_ref()
-                .and_then(|spec| spec.retry_delays.get(job.attempt as usize - 1))
-                .copied();
-            (delay, spec.map_or(Duration::ZERO, |spec| spec.timeout))
+            let function = state.functions.get(name);
+            let delay = function.and_then(|function| function.retry_delay(&job));
+            (
+                delay,
+                function.map_or(Duration::ZERO, |function| function.spec.timeout),
+            )
         };
+        let result = result_of(&job.request_id, outcome, timeout);
         if let Some(reply) = job.reply.take() {
             // The caller may have closed the connection.
-            drop(reply.send(result_of(&job.request_id, outcome, timeout)));
-        } else if let (true, Some(delay)) = (failed, delay) {
-            job.attempt += 1;
-            let (this, name) = (self.clone(), name.to_owned());
-            self.0.handle.spawn(async move {
-                clock::sleep(delay).await;
-                if let Some(function) = this.state().functions.get_mut(&name) {
-                    function.queue.push_back(job);
-                }
-                this.dispatch(&name);
-            });
+            drop(reply.send(result));
+            self.0.pending.send_modify(|pending| *pending -= 1);
             return;
         }
+        job.last = Some(result);
+        let condition = match delay {
+            _ if !failed => Condition::Success,
+            None => Condition::RetriesExhausted,
+            Some(delay) if job.expires.is_some_and(|at| clock::instant() + delay >= at) => {
+                Condition::EventAgeExceeded
+            }
+            Some(delay) => return self.try_again(name, job, delay),
+        };
+        self.send_record(name, &job, condition);
         self.0.pending.send_modify(|pending| *pending -= 1);
+    }
+
+    /// Puts an event that has failed back into its queue, after a delay.
+    fn try_again(&self, name: &str, mut job: Job, delay: Duration) {
+        job.attempt += 1;
+        let (this, name) = (self.clone(), name.to_owned());
+        self.0.handle.spawn(async move {
+            clock::sleep(delay).await;
+            if let Some(function) = this.state().functions.get_mut(&name) {
+                this.enqueue(function, &name, job);
+            }
+            this.dispatch(&name);
+        });
+    }
+
+    /// What the API shows of a function; none if there is no such function.
+    pub(super) fn describe(&self, name: &str) -> Option<(Arc<FunctionSpec>, SystemTime)> {
+        let state = self.state();
+        let function = state.functions.get(name)?;
+        Some((Arc::clone(&function.spec), function.modified))
+    }
+
+    /// Reads or changes how the events of a function are handled; none if there is no such function.
+    pub(super) fn event_configs<T>(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut BTreeMap<String, EventConfig>) -> T,
+    ) -> Option<T> {
+        let mut state = self.state();
+        let function = state.functions.get_mut(name)?;
+        Some(change(&mut function.event_configs))
     }
 
     /// Removes an instance that has ended from its function.
@@ -544,6 +703,16 @@ impl Target {
             name: name.to_owned(),
             qualifier: own.or(qualifier).map(str::to_owned),
         }
+    }
+
+    /// The version or alias; `$LATEST` if none is named.
+    pub(super) fn qualifier(&self) -> &str {
+        self.qualifier.as_deref().unwrap_or(LATEST)
+    }
+
+    /// The ARN with the version or alias, also if none is named.
+    pub(super) fn qualified_arn(&self) -> String {
+        format!("{}:{}", function_arn(&self.name), self.qualifier())
     }
 
     pub(super) fn arn(&self) -> String {

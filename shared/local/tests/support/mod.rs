@@ -56,3 +56,14 @@ pub(crate) fn lambda(cloud: &LocalCloud) -> aws_sdk_lambda::Client {
         .retry_config(RetryConfig::disabled());
     aws_sdk_lambda::Client::from_conf(config.build())
 }
+
+pub(crate) fn sqs(cloud: &LocalCloud) -> aws_sdk_sqs::Client {
+    let config = aws_sdk_sqs::Config::builder()
+        .behavior_version_latest()
+        .region(aws_sdk_sqs::config::Region::new(REGION))
+        .credentials_provider(credentials())
+        .endpoint_url(cloud.endpoint())
+        .http_client(http())
+        .retry_config(RetryConfig::disabled());
+    aws_sdk_sqs::Client::from_conf(config.build())
+}
