@@ -20,10 +20,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
+use jobmill_core::task::write::Table;
 use jobmill_engine::ports::{ETag, Metadata, ObjectStore, PortError, PortResult, PutIf};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
-
-use jobmill_memory::Place;
 
 /// How many compete in a race.
 const RACERS: usize = 16;
@@ -584,10 +583,10 @@ pub trait TaskProbe: Sync {
     fn read(&self, task_id: &str) -> impl Future<Output = Option<BTreeMap<String, String>>> + Send;
 
     /// Puts a task into one of the tables, over what is there.
-    fn put(&self, place: Place, task: &Task) -> impl Future<Output = ()> + Send;
+    fn put(&self, table: Table, task: &Task) -> impl Future<Output = ()> + Send;
 
     /// Removes a task from one of the tables.
-    fn remove(&self, place: Place, task: &Task) -> impl Future<Output = ()> + Send;
+    fn remove(&self, table: Table, task: &Task) -> impl Future<Output = ()> + Send;
 }
 
 /// What [`TaskTable::create`] does to an item that is there already.
@@ -717,7 +716,7 @@ impl<T: TaskTable, P: TaskProbe> Tasks<'_, T, P> {
             greenfield: Greenfield::from_millis(2_000_000_000_000),
             ..born.clone()
         };
-        self.probe.put(Place::Tasks, &started).await;
+        self.probe.put(Table::Tasks, &started).await;
         (born, started)
     }
 
@@ -745,7 +744,7 @@ impl<T: TaskTable, P: TaskProbe> Tasks<'_, T, P> {
             .map(|number| self.task(&format!("mixed-{number}")))
             .collect();
         for task in tasks.iter().step_by(3) {
-            self.probe.put(Place::Tasks, task).await;
+            self.probe.put(Table::Tasks, task).await;
         }
         let created = self.table.create(&tasks).await.unwrap();
         let expected = (0..25).map(|number| {
@@ -820,20 +819,20 @@ impl<T: TaskTable, P: TaskProbe> Tasks<'_, T, P> {
             Some(started.greenfield),
             "a started task is not reset"
         );
-        for place in [Place::Retry, Place::Closed] {
-            let task = self.task(&format!("doubt-{place:?}"));
-            self.probe.put(place, &task).await;
+        for table in [Table::Retry, Table::Closed] {
+            let task = self.task(&format!("doubt-{table:?}"));
+            self.probe.put(table, &task).await;
             assert_eq!(
                 self.table.create_in_doubt(&task).await,
                 Ok(InDoubt::AlreadyThere),
-                "{place:?}"
+                "{table:?}"
             );
             assert_eq!(
                 self.probe.read(&task.task_id).await,
                 None,
-                "a task in {place:?} is not created again"
+                "a task in {table:?} is not created again"
             );
-            self.probe.remove(place, &task).await;
+            self.probe.remove(table, &task).await;
             assert_eq!(
                 self.table.create_in_doubt(&task).await,
                 Ok(InDoubt::Created),
@@ -889,7 +888,7 @@ impl<T: TaskTable, P: TaskProbe> Tasks<'_, T, P> {
                 greenfield: at(greenfield),
                 ..task
             };
-            self.probe.put(Place::Tasks, &task).await;
+            self.probe.put(Table::Tasks, &task).await;
         }
         let other = Task {
             labourer_id: format!("{labourer}-other"),
@@ -897,7 +896,7 @@ impl<T: TaskTable, P: TaskProbe> Tasks<'_, T, P> {
         };
         self.probe
             .put(
-                Place::Tasks,
+                Table::Tasks,
                 &Task {
                     greenfield: at("2500"),
                     ..other

@@ -14,7 +14,7 @@ use jobmill_aws::{DynamoClients, DynamoTasks, MetaContext};
 use jobmill_core::config::TaskWrites;
 use jobmill_core::task::item::Task;
 use jobmill_core::task::tables::Tables;
-use jobmill_memory::Place;
+use jobmill_core::task::write::Table;
 use serde_json::Value;
 
 use crate::conformance::{self, Duplicates, Exception, TaskProbe};
@@ -64,11 +64,11 @@ pub struct DynamoProbe {
 }
 
 impl DynamoProbe {
-    fn table(&self, place: Place) -> &str {
-        match place {
-            Place::Tasks => &self.names.tasks,
-            Place::Retry => &self.names.retry,
-            Place::Closed => &self.names.closed,
+    fn table(&self, table: Table) -> &str {
+        match table {
+            Table::Tasks => &self.names.tasks,
+            Table::Retry => &self.names.retry,
+            Table::Closed => &self.names.closed,
         }
     }
 
@@ -121,8 +121,8 @@ impl TaskProbe for DynamoProbe {
         Some(self.attributes(&item))
     }
 
-    async fn put(&self, place: Place, task: &Task) {
-        let mut request = self.client.put_item().table_name(self.table(place));
+    async fn put(&self, table: Table, task: &Task) {
+        let mut request = self.client.put_item().table_name(self.table(table));
         for (name, number, field) in self.fields() {
             let text = match name {
                 "attempts" => "1".to_owned(),
@@ -142,11 +142,11 @@ impl TaskProbe for DynamoProbe {
         request.send().await.unwrap();
     }
 
-    async fn remove(&self, place: Place, task: &Task) {
+    async fn remove(&self, table: Table, task: &Task) {
         let fields = &self.names.fields;
-        let mut request = self.client.delete_item().table_name(self.table(place));
+        let mut request = self.client.delete_item().table_name(self.table(table));
         request = request.key(&fields.task_id, AttributeValue::S(task.task_id.clone()));
-        if place == Place::Retry {
+        if table == Table::Retry {
             request = request.key(&fields.labourer_id, AttributeValue::S(task.labourer_id.clone()));
         }
         request.send().await.unwrap();

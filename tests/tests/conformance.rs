@@ -20,14 +20,16 @@ use jobmill_aws::{
 use jobmill_core::config::TaskWrites;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
+use jobmill_core::task::record::{Attribute, record_of};
 use jobmill_core::task::tables::{FieldNames, Tables};
+use jobmill_core::task::write::Table;
 use jobmill_engine::ports::{ETag, Metadata, ObjectStore, PortError, PutIf};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 use jobmill_local::{
     Effect, FunctionSpec, InvocationKind, InvocationRecord, LocalCloud, LocalCloudOptions, Rule, Service,
 };
 use jobmill_memory::faulty::{Faulty, Healthy};
-use jobmill_memory::{Item, MemorySiblings, MemoryStore, MemoryTasks, Place, VirtualClock};
+use jobmill_memory::{MemorySiblings, MemoryStore, MemoryTasks, VirtualClock};
 use jobmill_tests::conformance::{self, Duplicates, TaskProbe};
 use jobmill_tests::dynamo;
 
@@ -37,34 +39,21 @@ struct MemoryProbe(MemoryTasks);
 
 impl TaskProbe for MemoryProbe {
     async fn read(&self, task_id: &str) -> Option<BTreeMap<String, String>> {
-        let task = self
-            .0
-            .with(|tables, _| tables.tasks.get(task_id).map(|item| item.task.clone()))?;
-        let attributes = [
-            ("attempts", "0".to_owned()),
-            ("created_at", task.created_at),
-            ("greenfield", task.greenfield.to_string()),
-            ("labourer_id", task.labourer_id),
-            ("payload", task.payload),
-            ("task_id", task.task_id),
-        ];
-        Some(attributes.map(|(name, value)| (name.to_owned(), value)).into())
+        let item = self.0.with(|tables, _| tables.tasks.get(task_id).cloned())?;
+        let text = |(name, value)| match value {
+            Attribute::S(text) | Attribute::N(text) => (name, text),
+            other => panic!("attribute {name} is {other:?}"),
+        };
+        Some(item.record.into_iter().map(text).collect())
     }
 
-    async fn put(&self, place: Place, task: &Task) {
-        self.0.with(|tables, since| {
-            tables.table(place).insert(
-                task.task_id.clone(),
-                Item {
-                    task: task.clone(),
-                    since,
-                },
-            );
-        });
+    async fn put(&self, table: Table, task: &Task) {
+        let record = record_of(&FieldNames::default(), task);
+        assert!(self.0.with(|tables, now| tables.put(now, table, record)));
     }
 
-    async fn remove(&self, place: Place, task: &Task) {
-        self.0.with(|tables, _| tables.table(place).remove(&task.task_id));
+    async fn remove(&self, table: Table, task: &Task) {
+        self.0.with(|tables, now| tables.take(now, table, &task.task_id));
     }
 }
 

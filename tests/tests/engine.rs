@@ -198,7 +198,7 @@ impl Stage {
     fn count(&self, prefix: &str, run_id: &str) -> usize {
         let ids = TaskIds::new("queue", prefix, run_id);
         self.tasks
-            .with(|tables, _| tables.tasks.keys().filter(|id| ids.row_of(id).is_some()).count())
+            .with(|tables, _| tables.tasks.ids().filter(|id| ids.row_of(id).is_some()).count())
     }
 }
 
@@ -454,7 +454,7 @@ fn a_run_that_began_before_ids_said_their_queue_keeps_its_ids() {
         .unwrap();
     let there: Vec<String> = stage
         .tasks
-        .with(|tables, _| tables.tasks.keys().cloned().collect());
+        .with(|tables, _| tables.tasks.ids().cloned().collect());
     assert!(
         there.len() == 2 && there.contains(&ids.at(0)) && there.contains(&ids.at(1)),
         "{there:?}"

@@ -1,6 +1,8 @@
 //! A network between an invocation and the ports in memory: requests take virtual time, get lost, lose their answers,
 //! or arrive after their sender is gone. What happens to each is decided by a [`Faults`], from a seed or by a script.
 
+mod dispatch;
+
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,11 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
+use jobmill_core::task::write::{Update, Write};
 use jobmill_engine::ports::{ETag, Metadata, Object, ObjectHead, ObjectStore, PortError, PortResult, PutIf};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 
+pub use crate::tables::QUERY;
 pub use crate::tasks::{CREATE, CREATE_IN_DOUBT};
 use crate::{MemorySiblings, MemoryStore, MemoryTasks, MemoryUpload, Rng, VirtualClock};
+pub use dispatch::{ACKNOWLEDGE, ANSWER, ASK, ASK_EVENT, CONFIGURATION, GET, RECEIVE, TRANSACT, UPDATE};
 
 /// How one request fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +80,7 @@ pub trait Faults: Debug + Send + Sync {
     /// How the next request of that operation fares.
     fn transit(&self, operation: &'static str) -> Transit;
 
-    /// How the next task of a batch fares whose request is carried out.
+    /// How the next task or update of a batch fares whose request is carried out.
     fn lot(&self) -> Lot {
         Lot::Answered
     }
@@ -83,22 +88,48 @@ pub trait Faults: Debug + Send + Sync {
     /// Tasks are about to be sent in one request; its transit is asked for next.
     fn sends(&self, _tasks: &[Task]) {}
 
+    /// Updates are about to be sent in one request; their lots and its transit are asked for next.
+    fn updates(&self, _updates: &[Update]) {}
+
+    /// A transaction is about to be sent; its transit is asked for next.
+    fn transacts(&self, _writes: &[Write]) {}
+
     /// A request is over for its sender; and whether it failed.
     fn over(&self, _operation: &'static str, _failed: bool) {}
 }
 
-/// How one task of a batch fares whose request is carried out.
+/// How one task or update of a batch fares whose request is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lot {
     /// The table answers for it.
     Answered,
     /// It is throttled.
     Throttled,
-    /// Nobody knows of it: it is created with the others, or later than they, or never.
+    /// Nobody knows of it: it is carried out with the others, or later than they, or never.
     Unknown {
-        /// From the sending of the request until it is created; none: never.
+        /// From the sending of the request until it is carried out; none: never.
         there: Option<Duration>,
     },
+    /// The table answers for it, and a copy of it is carried out later.
+    Twice {
+        /// From the sending of the request until the copy is carried out.
+        again: Duration,
+    },
+}
+
+impl Lot {
+    fn is_answered(self) -> bool {
+        matches!(self, Self::Answered | Self::Twice { .. })
+    }
+
+    /// When, from the sending of the request, it is carried out without anybody being told.
+    fn unasked(self) -> Option<Duration> {
+        match self {
+            Self::Unknown { there } => there,
+            Self::Twice { again } => Some(again),
+            Self::Answered | Self::Throttled => None,
+        }
+    }
 }
 
 /// Nothing goes wrong: requests only take their time, up to 20 ms each way, from a seed.
@@ -210,8 +241,6 @@ pub const PUT: &str = "s3:PutObject";
 pub const COMPLETE: &str = "s3:CompleteMultipartUpload";
 /// The operation that deletes an object.
 pub const DELETE: &str = "s3:DeleteObject";
-/// The operation that looks for the end of a queue.
-pub const QUERY: &str = "dynamodb:Query";
 /// The operation that starts a sibling.
 pub const INVOKE: &str = "lambda:Invoke";
 
@@ -300,22 +329,22 @@ fn create_some(
 ) -> PortResult<Vec<Created>> {
     let asked: Vec<Task> = tasks
         .iter()
-        .filter(|(_, lot)| *lot == Lot::Answered)
+        .filter(|(_, lot)| lot.is_answered())
         .map(|(task, _)| task.clone())
         .collect();
     let mut answers = port.with(|tables, now| tables.create(now, &asked))?.into_iter();
-    let answer = |(task, lot)| match lot {
-        Lot::Answered => answers.next().unwrap_or(Created::Unknown),
-        Lot::Throttled => Created::Throttled,
-        Lot::Unknown { there } => {
-            if let Some(there) = there {
-                let port = port.clone();
-                clock.schedule(sent + there, move || {
-                    // Nobody hears what came of it.
-                    drop(port.with(|tables, now| tables.create(now, &[task])));
-                });
-            }
-            Created::Unknown
+    let answer = |(task, lot): (Task, Lot)| {
+        if let Some(there) = lot.unasked() {
+            let port = port.clone();
+            clock.schedule(sent + there, move || {
+                // Nobody hears what came of it.
+                drop(port.with(|tables, now| tables.create(now, &[task])));
+            });
+        }
+        match lot {
+            Lot::Answered | Lot::Twice { .. } => answers.next().unwrap_or(Created::Unknown),
+            Lot::Throttled => Created::Throttled,
+            Lot::Unknown { .. } => Created::Unknown,
         }
     };
     Ok(tasks.into_iter().map(answer).collect())
@@ -500,7 +529,7 @@ mod tests {
                 Created::Now
             ]
         );
-        let there = || tasks.with(|tables, _| tables.tasks.keys().cloned().collect::<String>());
+        let there = || tasks.with(|tables, _| tables.tasks.ids().cloned().collect::<String>());
         assert_eq!(there(), "04");
         clock.advance(2 * SECOND);
         assert_eq!(there(), "014");

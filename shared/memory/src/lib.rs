@@ -1,10 +1,12 @@
 //! The ports of the engine in memory, on virtual time: deterministic, without a runtime, without a clock of its own.
 //! The state behind each port is a plain machine ([`Bucket`], [`TableState`]) that takes the time as an argument.
 
+mod dispatch;
 pub mod faulty;
 mod rng;
 mod siblings;
 mod store;
+mod tables;
 mod tasks;
 mod time;
 
@@ -12,10 +14,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jobmill_engine::ports::PortError;
 
+pub use dispatch::{
+    Begun, Behaviour, Ending, Function, MemoryOutcomes, MemoryWorkers, OutcomeQueue, Start, WorkerState,
+};
 pub use rng::Rng;
 pub use siblings::MemorySiblings;
 pub use store::{Bucket, Change, MemoryStore, MemoryUpload};
-pub use tasks::{Birth, Capacity, Item, MemoryTasks, Place, TableState};
+pub use tables::{Birth, Capacity, Item, Rows, TableChange, TableState};
+pub use tasks::MemoryTasks;
 pub use time::{Stuck, VirtualClock, VirtualHost, VirtualSleep};
 
 /// Wall clock at the beginning of virtual time: 2024-03-06T05:06:40Z, in milliseconds since 1970.

@@ -1,16 +1,18 @@
-//! sosw's three tables of tasks in memory: the index with its lag, the capacity, and what DynamoDB refuses.
+//! The task tables in memory as the scheduler sees them: it creates tasks, and looks for the end of a queue.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jobmill_core::task::greenfield::Greenfield;
-use jobmill_core::task::item::{MAX_ITEM_BYTES, Task, item_bytes};
+use jobmill_core::task::item::Task;
+use jobmill_core::task::record::record_of;
 use jobmill_core::task::tables::FieldNames;
-use jobmill_engine::ports::{PortError, PortResult};
+use jobmill_core::task::write::Table;
+use jobmill_engine::ports::PortResult;
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, TaskTable};
 
-use crate::{VirtualClock, locked, refused};
+use crate::tables::{TableState, normal, tasks_key, throttled, write_units};
+use crate::{Birth, VirtualClock, locked, refused};
 
 /// The operation that creates tasks.
 pub const CREATE: &str = "dynamodb:BatchExecuteStatement";
@@ -20,143 +22,7 @@ pub const CREATE_IN_DOUBT: &str = "dynamodb:TransactWriteItems";
 /// The largest batch that DynamoDB takes.
 const LARGEST_BATCH: usize = 25;
 
-/// Which of sosw's tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// Where tasks are created and started.
-    Tasks,
-    /// Where failed tasks wait for their next attempt.
-    Retry,
-    /// Where finished tasks are kept.
-    Closed,
-}
-
-/// A task in one of the tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// Its attributes.
-    pub task: Task,
-    /// Since when it stands there.
-    pub since: Duration,
-}
-
-/// A task as it was created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Birth {
-    /// Its attributes.
-    pub task: Task,
-    /// When.
-    pub at: Duration,
-    /// Its place among all that happened, as [`VirtualClock::stamp`] counts.
-    pub stamp: u64,
-}
-
-/// The capacity of a table: so many write units a second, and what a second saves up.
-#[derive(Debug, Clone, Copy)]
-pub struct Capacity {
-    unit: Duration,
-    /// When all that was taken will have been paid for.
-    paid_at: Duration,
-}
-
-impl Capacity {
-    /// So many write units a second, one at least.
-    pub fn per_second(units: u32) -> Self {
-        Self {
-            unit: Duration::from_secs(1) / units.max(1),
-            paid_at: Duration::ZERO,
-        }
-    }
-
-    /// Takes so many units. `false`: there were none left, and none was taken.
-    fn takes(&mut self, now: Duration, units: u32) -> bool {
-        const SAVED: Duration = Duration::from_secs(1);
-        if self.paid_at >= now + SAVED {
-            return false;
-        }
-        self.paid_at = self.paid_at.max(now) + self.unit * units;
-        true
-    }
-}
-
-/// The three tables.
-#[derive(Debug, Clone, Default)]
-pub struct TableState {
-    /// The tasks table by task id.
-    pub tasks: BTreeMap<String, Item>,
-    /// The retry table by task id.
-    pub retry: BTreeMap<String, Item>,
-    /// The closed table by task id.
-    pub closed: BTreeMap<String, Item>,
-    /// Meta rows in the order of their writing.
-    pub meta: Vec<MetaRow>,
-    /// How far the greenfield index lags behind the table.
-    pub index_lag: Duration,
-    /// What the table takes; none: as much as is asked of it.
-    pub capacity: Option<Capacity>,
-    /// Payloads that the table refuses as invalid, whoever sends them and how.
-    pub invalid: BTreeSet<String>,
-    /// Payloads whose partition takes no more writes before that moment.
-    pub hot: BTreeMap<String, Duration>,
-    /// Every task as it was created, oldest first.
-    pub births: Vec<Birth>,
-    /// How many inserts of a batch found an item with their id.
-    pub duplicates: u64,
-    /// Whether a batch overwrites what is there, as `BatchWriteItem` does.
-    pub overwrites: bool,
-    /// What a batch has overwritten, as it was before.
-    pub overwritten: Vec<Item>,
-    stamp: u64,
-}
-
-/// Units of a write: one for each begun kilobyte of the item.
-fn write_units(task: &Task) -> u32 {
-    u32::try_from(size(task).div_ceil(1024)).unwrap_or(u32::MAX)
-}
-
-fn size(task: &Task) -> u64 {
-    item_bytes(
-        &FieldNames::default(),
-        &task.labourer_id,
-        task.payload.len() as u64,
-    )
-}
-
 impl TableState {
-    /// One of the tables.
-    pub fn table(&mut self, place: Place) -> &mut BTreeMap<String, Item> {
-        match place {
-            Place::Tasks => &mut self.tasks,
-            Place::Retry => &mut self.retry,
-            Place::Closed => &mut self.closed,
-        }
-    }
-
-    /// Moves a task from the tasks table, as an orchestrator or a scavenger would. `false` if it is not there.
-    pub fn move_task(&mut self, now: Duration, task_id: &str, to: Place) -> bool {
-        let Some(item) = self.tasks.remove(task_id) else {
-            return false;
-        };
-        self.table(to)
-            .insert(task_id.to_owned(), Item { since: now, ..item });
-        true
-    }
-
-    /// See [`TaskTable::newest_greenfield`].
-    pub fn newest_greenfield(
-        &self,
-        now: Duration,
-        labourer_id: &str,
-        not_after: Greenfield,
-    ) -> Option<Greenfield> {
-        self.tasks
-            .values()
-            .filter(|item| item.task.labourer_id == labourer_id && item.since + self.index_lag <= now)
-            .map(|item| item.task.greenfield)
-            .filter(|greenfield| *greenfield <= not_after)
-            .max()
-    }
-
     /// See [`TaskTable::create`].
     pub fn create(&mut self, now: Duration, tasks: &[Task]) -> PortResult<Vec<Created>> {
         if tasks.len() > LARGEST_BATCH {
@@ -171,19 +37,17 @@ impl TableState {
     }
 
     fn create_one(&mut self, now: Duration, task: &Task) -> Created {
-        if let Some(why) = self.refusal(task) {
+        let record = record_of(&FieldNames::default(), task);
+        if let Some(why) = self.refusal(Table::Tasks, &record) {
             return Created::Refused(why);
         }
-        if !self.has_room(now, task, write_units(task)) {
+        if !self.has_room(now, &[&task.payload], write_units(&record)) {
             return Created::Throttled;
         }
-        match self.tasks.get_mut(&task.task_id) {
+        match self.tasks.get(&task.task_id) {
             Some(there) if self.overwrites => {
-                let new = Item {
-                    task: task.clone(),
-                    since: now,
-                };
-                self.overwritten.push(std::mem::replace(there, new));
+                self.overwritten.push(there.clone());
+                self.write(now, Table::Tasks, tasks_key(&task.task_id), Some(normal(record)));
                 Created::Now
             }
             Some(_) => {
@@ -199,36 +63,19 @@ impl TableState {
 
     /// See [`TaskTable::create_in_doubt`].
     pub fn create_in_doubt(&mut self, now: Duration, task: &Task) -> PortResult<InDoubt> {
-        if let Some(why) = self.refusal(task) {
+        let record = record_of(&FieldNames::default(), task);
+        if let Some(why) = self.refusal(Table::Tasks, &record) {
             return Ok(InDoubt::Refused(why));
         }
         // Twice the put, and twice the look at each of the two other tables.
-        if !self.has_room(now, task, 2 * write_units(task) + 4) {
+        if !self.has_room(now, &[&task.payload], 2 * write_units(&record) + 4) {
             return Err(throttled(CREATE_IN_DOUBT));
         }
-        if [&self.tasks, &self.retry, &self.closed]
-            .iter()
-            .any(|table| table.contains_key(&task.task_id))
-        {
+        if !self.places_of(&task.task_id).is_empty() {
             return Ok(InDoubt::AlreadyThere);
         }
         self.insert(now, task);
         Ok(InDoubt::Created)
-    }
-
-    fn refusal(&self, task: &Task) -> Option<String> {
-        if self.invalid.contains(&task.payload) {
-            return Some("ValidationError: an attribute of the item is invalid".to_owned());
-        }
-        (size(task) > MAX_ITEM_BYTES).then(|| "ValidationError: the item is larger than 400 KB".to_owned())
-    }
-
-    fn has_room(&mut self, now: Duration, task: &Task, units: u32) -> bool {
-        let cool = self.hot.get(&task.payload).is_none_or(|until| *until <= now);
-        cool && self
-            .capacity
-            .as_mut()
-            .is_none_or(|capacity| capacity.takes(now, units))
     }
 
     fn insert(&mut self, now: Duration, task: &Task) {
@@ -237,18 +84,8 @@ impl TableState {
             at: now,
             stamp: self.stamp,
         });
-        let item = Item {
-            task: task.clone(),
-            since: now,
-        };
-        self.tasks.insert(task.task_id.clone(), item);
-    }
-}
-
-fn throttled(operation: &'static str) -> PortError {
-    PortError::Throttled {
-        operation,
-        message: "the table takes no more for now".to_owned(),
+        let record = normal(record_of(&FieldNames::default(), task));
+        self.write(now, Table::Tasks, tasks_key(&task.task_id), Some(record));
     }
 }
 
@@ -302,7 +139,10 @@ impl TaskTable for MemoryTasks {
 
 #[cfg(test)]
 mod tests {
+    use jobmill_engine::ports::PortError;
+
     use super::*;
+    use crate::Capacity;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -232,9 +232,10 @@ impl Audit<'_> {
             let born = self
                 .births
                 .iter()
-                .find(|birth| birth.task.task_id == item.task.task_id);
-            if born.is_none_or(|born| born.task.greenfield != item.task.greenfield) {
-                self.outcome(format!("task {} was touched, and then reset", item.task.task_id));
+                .find(|birth| birth.task.task_id == item.text("task_id"));
+            if born.is_none_or(|born| Some(born.task.greenfield) != item.greenfield()) {
+                let id = item.text("task_id");
+                self.outcome(format!("task {id} was touched, and then reset"));
             }
         }
     }
@@ -490,9 +491,9 @@ impl Audit<'_> {
             self.outcome(what);
         }
         let lost = self.simulation.tasks.with(|tables, _| {
-            let tables = [&tables.tasks, &tables.retry, &tables.closed];
-            let places = |id: &String| tables.iter().filter(|table| table.contains_key(id)).count();
-            born.values().filter(|(_, id)| places(id) != 1).count()
+            born.values()
+                .filter(|(_, id)| tables.places_of(id).len() != 1)
+                .count()
         });
         if lost > 0 && !scenario.unbounded {
             self.outcome(format!(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jobmill_core::queue::lock::Lock;
+use jobmill_core::task::write::Table;
 use jobmill_engine::ports::PutIf;
 use jobmill_memory::MemoryStore;
 use serde_json::{Value, json};
@@ -54,7 +55,7 @@ impl Simulation<'_> {
         let plain = json!({ "file_name": file_name });
         let taken = run.taken.take_if(|(row, _)| *row + 1 == line);
         let event = if let Some((_, id)) = taken {
-            self.tasks.with(|tables, _| tables.tasks.remove(&id));
+            self.tasks.with(|tables, now| tables.take(now, Table::Tasks, &id));
             self.tell(|| format!("somebody removes the task {id} that was in the way"));
             plain
         } else if mistaken && self.rng.once_in(2) {

@@ -10,12 +10,15 @@ use jobmill_core::config::Config;
 use jobmill_core::queue::receipt::Receipt;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
+use jobmill_core::task::record::record_of;
+use jobmill_core::task::tables::FieldNames;
+use jobmill_core::task::write::Table;
 use jobmill_engine::EngineError;
 #[cfg(jobmill_mutants)]
 use jobmill_engine::mutants;
 use jobmill_engine::ports::{Metadata, PutIf};
 use jobmill_engine::schedule::Outcome;
-use jobmill_memory::{Capacity, Item, MemorySiblings, MemoryStore, MemoryTasks, Rng, VirtualClock};
+use jobmill_memory::{Capacity, MemorySiblings, MemoryStore, MemoryTasks, Rng, VirtualClock};
 use serde_json::{Value, json};
 
 use super::auditor::{self, Violation};
@@ -304,14 +307,14 @@ impl<'a> Simulation<'a> {
             }
         }
         let (runs, rates) = (&self.runs, &self.scenario.rates);
-        self.tasks.with(|tables, _| {
+        self.tasks.with(|tables, now| {
             tables.overwrites = self.scenario.overwrite;
             tables.index_lag = rates.index_lag;
             tables.capacity = (rates.capacity > 0).then(|| Capacity::per_second(rates.capacity));
             for run in runs {
                 tables.invalid.extend(run.invalid.iter().cloned());
                 tables.hot.extend(run.hot.clone());
-                tables.tasks.extend(run.taken.iter().map(|(_, id)| {
+                if let Some((_, id)) = &run.taken {
                     let task = Task {
                         task_id: id.clone(),
                         labourer_id: NOBODY.to_owned(),
@@ -319,9 +322,8 @@ impl<'a> Simulation<'a> {
                         greenfield: Greenfield::ZERO,
                         payload: "{}".to_owned(),
                     };
-                    let since = Duration::ZERO;
-                    (id.clone(), Item { task, since })
-                }));
+                    tables.put(now, Table::Tasks, record_of(&FieldNames::default(), &task));
+                }
             }
         });
     }

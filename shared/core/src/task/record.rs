@@ -56,6 +56,28 @@ impl Attribute {
         }
     }
 
+    /// The size as DynamoDB counts it, in bytes, without a name.
+    fn bytes(&self) -> u64 {
+        /// What a map or list takes, and each value in one.
+        const NEST: u64 = 3;
+        const NESTED: u64 = 1;
+        /// Two digits a byte, one byte for the exponent, one for the sign; 38 digits at most.
+        fn number(text: &str) -> u64 {
+            (text.len() as u64).div_ceil(2).min(19) + 2
+        }
+        match self {
+            Self::S(text) => text.len() as u64,
+            Self::N(text) => number(text),
+            Self::Bool(_) | Self::Null => 1,
+            Self::B(bytes) => bytes.len() as u64,
+            Self::M(values) => NEST + bytes_of(values) + NESTED * values.len() as u64,
+            Self::L(values) => NEST + values.iter().map(|value| NESTED + value.bytes()).sum::<u64>(),
+            Self::Ss(texts) => texts.iter().map(|text| text.len() as u64).sum(),
+            Self::Ns(numbers) => numbers.iter().map(|text| number(text)).sum(),
+            Self::Bs(all) => all.iter().map(|bytes| bytes.len() as u64).sum(),
+        }
+    }
+
     /// The number, if it is one, as it is written.
     pub fn as_number(&self) -> Option<&str> {
         match self {
@@ -85,4 +107,11 @@ pub fn record_of(names: &FieldNames, task: &Task) -> Record {
         (names.attempts.clone(), Attribute::number(0)),
         (names.payload.clone(), Attribute::text(&task.payload)),
     ])
+}
+
+/// The size of a record as DynamoDB counts it, in bytes: names and texts in UTF-8, a number by its digits, at its widest
+/// where that is not known.
+pub fn bytes_of(record: &Record) -> u64 {
+    let bytes = |(name, value): (&String, &Attribute)| name.len() as u64 + value.bytes();
+    record.iter().map(bytes).sum()
 }
