@@ -96,8 +96,10 @@ fn rows(path: &str, keys: &Keys, rows: &mut Vec<(String, String)>) {
         };
         let (default, bounds) = match kind {
             Kind::Number { default, min, max } => {
-                (number(default), format!("{} to {}", number(min), number(max)))
+                let default = default.as_ref().map_or_else(|| "none".to_owned(), number);
+                (default, format!("{} to {}", number(min), number(max)))
             }
+            Kind::Decimal { default, min, max } => (default.to_string(), format!("{min} to {max}")),
             Kind::Text {
                 default,
                 required,
@@ -111,7 +113,10 @@ fn rows(path: &str, keys: &Keys, rows: &mut Vec<(String, String)>) {
                 (default, form.bounds.to_owned())
             }
             Kind::Switch { default } => (format!("`{default}`"), "`true`, `false`".to_owned()),
-            Kind::Choice(options) => (format!("`{}`", options[0]), format!("`{}`", options.join("`, `"))),
+            Kind::Choice { default, options } => {
+                let default = default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
+                (default, format!("`{}`", options.join("`, `")))
+            }
             Kind::Own(form) => (form.default.to_owned(), form.bounds.to_owned()),
             Kind::ByName(_) => ("none".to_owned(), "objects by name".to_owned()),
             Kind::Object(keys) => {

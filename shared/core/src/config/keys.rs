@@ -141,7 +141,7 @@ pub(super) fn config(at: &mut Section<'_, '_>) -> Config {
     let task_writes = at.choice(
         "task_writes",
         ("insert", TaskWrites::Insert),
-        ("overwrite", TaskWrites::Overwrite),
+        &[("overwrite", TaskWrites::Overwrite)],
         "`insert` leaves a task that is there as it is. `overwrite` is for endpoints without PartiQL: a late request \
          may then reset a task",
     );
