@@ -326,6 +326,12 @@ impl<'a> Section<'a, '_> {
         }
     }
 
+    /// Whether the object is there, and a key that it must have is not.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        self.map
+            .is_some_and(|map| map.get(name).is_none_or(Value::is_null))
+    }
+
     /// The value of a key that was asked for before.
     pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
         self.map?.get(name)
@@ -389,8 +395,8 @@ impl<'a> Section<'a, '_> {
         self.whole(&[Step::Key(name)], value, bounds)
     }
 
-    /// Whole numbers by name, each at a key of its own that begins alike.
-    pub(super) fn numbers_by_name<T: TryFrom<u64>>(
+    /// Whole numbers by their keys, which begin alike.
+    pub(super) fn numbers_at<T: TryFrom<u64>>(
         &mut self,
         start: &'static str,
         bounds: RangeInclusive<u64>,
@@ -407,9 +413,9 @@ impl<'a> Section<'a, '_> {
         });
         let mut numbers = BTreeMap::new();
         for (key, value) in self.map.into_iter().flatten() {
-            if let Some(name) = key.strip_prefix(start).filter(|_| !value.is_null()) {
+            if key.starts_with(start) && !value.is_null() {
                 let number = self.whole(&[Step::Key(key)], value, bounds.clone());
-                numbers.extend(number.map(|number| (name, number)));
+                numbers.extend(number.map(|number| (key.as_str(), number)));
             }
         }
         numbers
@@ -520,7 +526,8 @@ impl<'a> Section<'a, '_> {
         let why = match self.value(name, kind, meaning) {
             Some(Value::String(text)) if (form.fits)(text) => return Some(text.clone()),
             Some(other) => format!("is {}", excerpt(other)),
-            None if required => "is missing".to_owned(),
+            // An object that is not there lacks nothing.
+            None if required && self.map.is_some() => "is missing".to_owned(),
             None => return None,
         };
         self.refuse(&[Step::Key(name)], format_args!("{why}: {}", form.advice));
