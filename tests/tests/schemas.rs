@@ -96,8 +96,10 @@ fn rows(path: &str, keys: &Keys, rows: &mut Vec<(String, String)>) {
         };
         let (default, bounds) = match kind {
             Kind::Number { default, min, max } => {
-                (number(default), format!("{} to {}", number(min), number(max)))
+                let default = default.as_ref().map_or_else(|| "none".to_owned(), number);
+                (default, format!("{} to {}", number(min), number(max)))
             }
+            Kind::Decimal { default, min, max } => (default.to_string(), format!("{min} to {max}")),
             Kind::Text {
                 default,
                 required,
@@ -111,7 +113,10 @@ fn rows(path: &str, keys: &Keys, rows: &mut Vec<(String, String)>) {
                 (default, form.bounds.to_owned())
             }
             Kind::Switch { default } => (format!("`{default}`"), "`true`, `false`".to_owned()),
-            Kind::Choice(options) => (format!("`{}`", options[0]), format!("`{}`", options.join("`, `"))),
+            Kind::Choice { default, options } => {
+                let default = default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
+                (default, format!("`{}`", options.join("`, `")))
+            }
             Kind::Own(form) => (form.default.to_owned(), form.bounds.to_owned()),
             Kind::ByName(_) => ("none".to_owned(), "objects by name".to_owned()),
             Kind::Object(keys) => {
@@ -174,7 +179,7 @@ fn the_keys_of_sosw_that_mean_nothing_are_listed() {
     }
     let mut names = BTreeSet::new();
     unread(&Config::known_keys(), &mut names);
-    assert!(names.contains("init_clients") && names.contains("max_attempts_..."));
+    assert!(names.contains("init_clients") && names.contains("..._dynamo_db_config"));
     let documents = ["configuration.md", "migrate-from-sosw.md"];
     let documents = documents.map(|name| std::fs::read_to_string(docs(name)).unwrap());
     for name in names {
@@ -483,8 +488,23 @@ const CONFIG: &str = r#"{
         "flat": {"chunkable_attrs": ["customer"], "expand_period": "always"}
     },
     "task_config": {
-        "labourers": {"report": {"arn": "arn:aws:lambda:eu-central-1:123456789012:function:report", "max_attempts": 3}},
-        "greenfield_task_step": 1000, "max_attempts_report": 3, "ecology_config": {},
+        "labourers": {"report": {
+            "arn": "arn:aws:lambda:eu-central-1:123456789012:function:report", "group": "main", "completion": "response",
+            "max_simultaneous_invocations": 20, "max_attempts": 3, "max_duration": 300, "cooldown": 60, "retry_delay": 10,
+            "retry_backoff": 2, "max_retry_delay": 900, "rate": {"starts": 10, "per": "second"},
+            "concurrency": [{"by": "store", "max": 2}], "suspend_after": {"share": 0.9, "of": 50}, "paused": false,
+            "queue_shards": 1,
+            "health_metrics": {"cpu": {
+                "details": {
+                    "MetricName": "CPUUtilization", "Namespace": "AWS/RDS", "Period": 60, "Statistics": ["Average"],
+                    "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": "db"}], "MetricAggregationTimeSlice": 300
+                },
+                "feelings": {"4": 25, "3": 50, "2": 75}, "feeling_comparison_operator": "<=", "status_without_data": 4
+            }}
+        }},
+        "greenfield_task_step": 1000, "max_attempts": 3, "max_attempts_report": 3, "max_simultaneous_invocations": 1,
+        "greenfield_invocation_delta": 31557600,
+        "ecology_config": {"default_metric_values": {"Period": 60}},
         "dynamo_db_config": {
             "table_name": "sosw_tasks", "index_greenfield": "sosw_tasks_greenfield",
             "field_names": {"task_id": "task_id", "labourer_id": "labourer"},
@@ -493,7 +513,8 @@ const CONFIG: &str = r#"{
         "sosw_closed_tasks_table": "sosw_closed_tasks", "sosw_retry_tasks_table": "sosw_retry_tasks"
     },
     "meta_handler_config": {"write_meta_to_ddb": true, "dynamo_db_config": {"table_name": "sosw_tasks_meta"}},
-    "dynamo_db_config": {"table_name": "sosw_tasks"}, "config_dynamo_db_config": {}, "init_clients": ["Task"]
+    "dynamo_db_config": {"table_name": "sosw_tasks"}, "config_dynamo_db_config": {}, "init_clients": ["Task"],
+    "outcome_queue": "https://sqs.eu-central-1.amazonaws.com/123456789012/outcomes", "invocation_number_coefficient": {"2": 0.5}
 }"#;
 
 #[test]

@@ -104,6 +104,10 @@ fn each_type_of_a_job_has_a_case() {
                 | WarningKind::LongShutdownPeriod
                 | WarningKind::LongLease
                 | WarningKind::AmbiguousAttribute
+                | WarningKind::HeldLabourer
+                | WarningKind::CutFraction
+                | WarningKind::LowLimit
+                | WarningKind::UnsetCompletion
         );
         assert_eq!(in_cases.contains(kind.name()), !of_config, "{kind}");
     }

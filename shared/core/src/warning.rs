@@ -58,6 +58,14 @@ pub enum WarningKind {
     LongLease,
     /// An attribute that is called like a flag, or like a part of every job.
     AmbiguousAttribute,
+    /// A limit of tasks at once that is not above 0.
+    HeldLabourer,
+    /// A number with a fraction where only whole ones count.
+    CutFraction,
+    /// A limit of tasks at once that leaves none at a health status that should leave some.
+    LowLimit,
+    /// Nobody could learn how the tasks of a labourer end.
+    UnsetCompletion,
     /// A key that belongs beside `job` stands in the job, where it is payload.
     EnvelopeKey,
     /// A key of the job that is almost a known one.
@@ -94,13 +102,17 @@ pub enum WarningKind {
 
 impl WarningKind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::IgnoredKey,
         Self::UnreachableLabourer,
         Self::MaskedSchema,
         Self::LongShutdownPeriod,
         Self::LongLease,
         Self::AmbiguousAttribute,
+        Self::HeldLabourer,
+        Self::CutFraction,
+        Self::LowLimit,
+        Self::UnsetCompletion,
         Self::EnvelopeKey,
         Self::MisspeltKey,
         Self::MisplacedKey,
@@ -128,6 +140,10 @@ impl WarningKind {
             Self::LongShutdownPeriod => "long_shutdown_period",
             Self::LongLease => "long_lease",
             Self::AmbiguousAttribute => "ambiguous_attribute",
+            Self::HeldLabourer => "held_labourer",
+            Self::CutFraction => "cut_fraction",
+            Self::LowLimit => "low_limit",
+            Self::UnsetCompletion => "unset_completion",
             Self::EnvelopeKey => "envelope_key",
             Self::MisspeltKey => "misspelt_key",
             Self::MisplacedKey => "misplaced_key",

@@ -58,11 +58,20 @@ fn of_key(key: &Key) -> Value {
 
 fn of_kind(kind: &Kind) -> Value {
     match kind {
-        Kind::Number { default, min, max } => json!({
-            "type": ["integer", "string", "null"],
+        Kind::Number { default, min, max } => {
+            let schema = json!({
+                "type": ["integer", "string", "null"],
+                "minimum": min,
+                "maximum": max,
+                "pattern": "^[+]?[0-9]+$",
+            });
+            with_default(schema, *default)
+        }
+        Kind::Decimal { default, min, max } => json!({
+            "type": ["number", "string", "null"],
             "minimum": min,
             "maximum": max,
-            "pattern": "^[+]?[0-9]+$",
+            "pattern": "^-?[0-9]+([.][0-9]+)?$",
             "default": default,
         }),
         Kind::Text {
@@ -70,20 +79,17 @@ fn of_kind(kind: &Kind) -> Value {
             required,
             form,
         } => {
-            let mut schema = json!({
+            let schema = json!({
                 "type": if *required { json!("string") } else { json!(["string", "null"]) },
                 "pattern": form.pattern,
             });
-            if let (Some(default), Value::Object(schema)) = (default, &mut schema) {
-                schema.insert("default".to_owned(), json!(default));
-            }
-            schema
+            with_default(schema, default.as_deref())
         }
         Kind::Switch { default } => json!({ "type": ["boolean", "null"], "default": default }),
-        Kind::Choice(options) => {
+        Kind::Choice { default, options } => {
             let mut values: Vec<Value> = options.iter().map(|option| json!(option)).collect();
             values.push(Value::Null);
-            json!({ "enum": values, "default": options.first() })
+            with_default(json!({ "enum": values }), *default)
         }
         Kind::Object(keys) => object(keys),
         Kind::ByName(keys) => json!({ "type": ["object", "null"], "additionalProperties": object(keys) }),
@@ -91,6 +97,13 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::Unread { warned: true } => json!({ "deprecated": true }),
         Kind::Unread { warned: false } => json!({}),
     }
+}
+
+fn with_default(mut schema: Value, default: Option<impl serde::Serialize>) -> Value {
+    if let (Some(default), Value::Object(schema)) = (default, &mut schema) {
+        schema.insert("default".to_owned(), json!(default));
+    }
+    schema
 }
 
 fn extend(schema: &mut Map<String, Value>, more: Value) {

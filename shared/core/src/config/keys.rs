@@ -3,18 +3,18 @@
 use serde_json::json;
 
 use super::section::{Form, Name, Others, OwnForm, Section};
-use super::{Config, TaskWrites, schemas};
+use super::{Config, TaskWrites, health, labourer, schemas};
 use crate::error::{excerpt, shorten};
-use crate::job::fields::function_name;
 use crate::queue::names::LOCK_PREFIX;
-use crate::task::labourer::{Labourer, Labourers};
-use crate::task::tables::{FieldNames, Tables};
+use crate::task::health::Coefficients;
+use crate::task::labourer::Labourers;
+use crate::task::tables::{DESIRED_LAUNCH_TIME, FieldNames, Tables};
 use crate::warning::{Step, WarningKind};
 
 /// After the first invocation so many follow, then the sweep starts one more: 15, and Lambda ends loops of about 16.
 const MOST_HOPS: u64 = 13;
 
-static NAME: Form = Form {
+pub(super) static NAME: Form = Form {
     bounds: "1 to 255 characters",
     pattern: r"^[\s\S]{1,255}$",
     advice: "write a name of 1 to 255 characters",
@@ -61,9 +61,24 @@ static FIELD_NAME: Form = Form {
     fits: |text| is_name(text) && !text.contains(['\'', '"']) && !text.chars().any(char::is_control),
 };
 
+static QUEUE_URL: Form = Form {
+    bounds: "the URL of an SQS queue",
+    pattern: r"^https?://[!-~]{1,500}$",
+    advice: "write the URL of an SQS queue, such as \"https://sqs.eu-central-1.amazonaws.com/123456789012/outcomes\"",
+    fits: |text| {
+        let rest = text
+            .strip_prefix("https://")
+            .or_else(|| text.strip_prefix("http://"));
+        rest.is_some_and(|rest| {
+            (1..=500).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_graphic())
+        })
+    },
+};
+
 static ROW_MAPPER: OwnForm = OwnForm {
     default: "`S` or `N`, as each is",
-    bounds: "`S` for `task_id`, `labourer_id`, `payload`; `N` for `created_at`, `greenfield`, `attempts`",
+    bounds: "`S` for `task_id`, `labourer_id`, `payload`, `labourer_id_task_status`, `arn`; `N` for `created_at`, \
+             `greenfield`, `attempts`, `completed_at`, `closed_at`, `desired_launch_time`",
     schema: || {
         let types = TYPES.map(|(field, of)| (field.to_owned(), json!({ "const": of })));
         json!({ "type": ["object", "null"], "properties": serde_json::Map::from_iter(types) })
@@ -71,13 +86,18 @@ static ROW_MAPPER: OwnForm = OwnForm {
 };
 
 /// The types of the attributes of a task.
-const TYPES: [(&str, &str); 6] = [
+const TYPES: [(&str, &str); 11] = [
     ("task_id", "S"),
     ("labourer_id", "S"),
     ("created_at", "N"),
     ("greenfield", "N"),
     ("attempts", "N"),
     ("payload", "S"),
+    ("completed_at", "N"),
+    ("closed_at", "N"),
+    ("labourer_id_task_status", "S"),
+    ("arn", "S"),
+    (DESIRED_LAUNCH_TIME, "N"),
 ];
 
 fn is_name(text: &str) -> bool {
@@ -141,7 +161,7 @@ pub(super) fn config(at: &mut Section<'_, '_>) -> Config {
     let task_writes = at.choice(
         "task_writes",
         ("insert", TaskWrites::Insert),
-        ("overwrite", TaskWrites::Overwrite),
+        &[("overwrite", TaskWrites::Overwrite)],
         "`insert` leaves a task that is there as it is. `overwrite` is for endpoints without PartiQL: a late request \
          may then reset a task",
     );
@@ -172,8 +192,23 @@ pub(super) fn config(at: &mut Section<'_, '_>) -> Config {
     }
     of_sosw_at_the_top(at);
     let schemas = schemas::schemas(at);
-    let (labourers, greenfield_step, tables) =
-        at.object("task_config", "the workers and the tables of tasks", task_config);
+    let outcome_queue = at.optional_text(
+        "outcome_queue",
+        &QUEUE_URL,
+        "the queue to which the destinations of workers send outcomes: for labourers with `\"completion\": \
+         \"destination\"`",
+    );
+    // One that is there and wrong is one problem, not one more at each labourer.
+    let has_outcome_queue = !at.lacks("outcome_queue");
+    let coefficients = health::coefficients(at);
+    let TaskConfig {
+        labourers,
+        greenfield_step,
+        greenfield_delta,
+        tables,
+    } = at.object("task_config", "the workers and the tables of tasks", |at| {
+        task_config(at, coefficients, has_outcome_queue)
+    });
     let meta = at.object(
         "meta_handler_config",
         "rows of the meta table",
@@ -193,16 +228,38 @@ pub(super) fn config(at: &mut Section<'_, '_>) -> Config {
         schemas,
         labourers,
         greenfield_step,
+        greenfield_delta,
         tables: Tables { meta, ..tables },
         task_writes,
+        outcome_queue,
+        coefficients,
         strict,
         warnings: Vec::new(),
     }
 }
 
-fn task_config(at: &mut Section<'_, '_>) -> (Labourers, u64, Tables) {
+struct TaskConfig {
+    labourers: Labourers,
+    greenfield_step: u64,
+    greenfield_delta: u64,
+    tables: Tables,
+}
+
+fn task_config(at: &mut Section<'_, '_>, coefficients: Coefficients, has_outcome_queue: bool) -> TaskConfig {
+    let defaults = labourer::Defaults {
+        max_simultaneous: labourer::limit_of_all(at),
+        max_attempts: labourer::attempts_of_all(at),
+        max_attempts_of: labourer::attempts_by_name(at),
+        metric: at.object(
+            "ecology_config",
+            "how the health of labourers is measured",
+            health::ecology_config,
+        ),
+        coefficients,
+        has_outcome_queue,
+    };
     let labourers = at.by_name("labourers", "the workers that jobs may name", |name, at| {
-        Some(labourer(name, at))
+        Some(labourer::labourer(name, at, &defaults))
     });
     let greenfield_step = at.number(
         "greenfield_task_step",
@@ -210,65 +267,52 @@ fn task_config(at: &mut Section<'_, '_>) -> (Labourers, u64, Tables) {
         1..=1_000_000_000,
         "the distance between two tasks in the queue; it shrinks where a task would come to lie in the future",
     );
+    let greenfield_delta = at.number(
+        "greenfield_invocation_delta",
+        31_557_600_u64,
+        86_400..=10_000_000_000,
+        "seconds: so far beyond its start the greenfield of a running task lies, for everybody who works on these tables",
+    );
     let mut tables = Tables::default();
     tables.closed = at.text(
         "sosw_closed_tasks_table",
         &tables.closed,
         &NAME,
-        "tasks that were archived: looked at before a task in doubt is created",
+        "tasks that are done with: looked at before a task in doubt is created",
+    );
+    tables.index_closed = at.text(
+        "sosw_closed_tasks_labourer_status_index",
+        &tables.index_closed,
+        &NAME,
+        "its index by labourer, outcome and `closed_at`",
     );
     tables.retry = at.text(
         "sosw_retry_tasks_table",
         &tables.retry,
         &NAME,
-        "tasks that wait for another attempt: likewise",
+        "tasks that wait for another attempt: looked at likewise",
+    );
+    tables.index_retry = at.text(
+        "sosw_retry_tasks_greenfield_index",
+        &tables.index_retry,
+        &NAME,
+        "its index by labourer and `desired_launch_time`",
     );
     at.object("dynamo_db_config", "the table of tasks", |at| {
         table_of_tasks(at, &mut tables);
     });
     let of_sosw = "of sosw's orchestrators";
     at.of_sosw("init_clients", "which clients sosw makes");
-    at.of_sosw("sosw_closed_tasks_labourer_status_index", of_sosw);
-    at.of_sosw("sosw_retry_tasks_greenfield_index", of_sosw);
-    at.of_sosw("greenfield_invocation_delta", of_sosw);
-    at.of_sosw("max_attempts", of_sosw);
-    at.all_of_sosw(Name::Begins("max_attempts_"), of_sosw);
     at.of_sosw("max_closed_to_analyse_for_duration", of_sosw);
-    at.of_sosw("max_simultaneous_invocations", of_sosw);
-    at.of_sosw("ecology_config", of_sosw);
     at.of_sosw("default_metric_values", of_sosw);
     at.of_sosw("retry_tasks_limit", "of sosw's Scavenger");
     at.of_sosw("sosw_worker_assistant_lambda", "of sosw's workers");
-    (labourers, greenfield_step, tables)
-}
-
-fn labourer(name: &str, at: &mut Section<'_, '_>) -> Labourer {
-    at.others(Others::Warned);
-    if function_name(name) != Some(name) {
-        at.warn(WarningKind::UnreachableLabourer, &[], || {
-            format!(
-                "{:?} is no name of a Lambda function (letters, digits and _ = , . @ -), so that no job can name it: \
-                 write the name here, and an ARN into `arn`",
-                shorten(name)
-            )
-        });
-    }
-    let arn = at.optional_text("arn", &NAME, "its function, for whoever starts its tasks");
-    let for_orchestrators = "for the orchestrators";
-    at.accept("max_simultaneous_invocations", for_orchestrators);
-    at.accept("max_attempts", for_orchestrators);
-    at.accept("max_duration", for_orchestrators);
-    at.accept("average_duration", for_orchestrators);
-    at.accept("duration", for_orchestrators);
-    at.accept("cooldown", for_orchestrators);
-    at.accept("health", for_orchestrators);
-    at.accept("health_metrics", for_orchestrators);
-    at.accept("start", for_orchestrators);
-    at.accept("invoked", for_orchestrators);
-    at.accept("expired", for_orchestrators);
-    Labourer {
-        arn,
-        ..Labourer::default()
+    labourer::warn_of_idle_attempts(at, &defaults.max_attempts_of, &labourers);
+    TaskConfig {
+        labourers,
+        greenfield_step,
+        greenfield_delta,
+        tables,
     }
 }
 
@@ -285,16 +329,7 @@ fn table_of_tasks(at: &mut Section<'_, '_>, tables: &mut Tables) {
         "how the attributes of a task are called; other fields are ignored",
         field_names,
     );
-    let FieldNames {
-        task_id,
-        labourer_id,
-        created_at,
-        greenfield,
-        attempts,
-        payload,
-        ..
-    } = &tables.fields;
-    let names = [task_id, labourer_id, created_at, greenfield, attempts, payload];
+    let names = names_of(&tables.fields);
     for (index, name) in names.iter().enumerate() {
         if names.iter().take(index).any(|other| other == name) {
             at.refuse(
@@ -325,8 +360,47 @@ fn table_of_tasks(at: &mut Section<'_, '_>, tables: &mut Tables) {
     of_sosws_tables(at);
 }
 
+/// In the order of [`TYPES`].
+fn names_of(fields: &FieldNames) -> [&str; 11] {
+    let FieldNames {
+        task_id,
+        labourer_id,
+        created_at,
+        greenfield,
+        attempts,
+        payload,
+        completed_at,
+        closed_at,
+        labourer_id_task_status,
+        arn,
+    } = fields;
+    [
+        task_id,
+        labourer_id,
+        created_at,
+        greenfield,
+        attempts,
+        payload,
+        completed_at,
+        closed_at,
+        labourer_id_task_status,
+        arn,
+        DESIRED_LAUNCH_TIME,
+    ]
+}
+
 fn field_names(at: &mut Section<'_, '_>) -> FieldNames {
     at.others(Others::Ignored);
+    if let Some(other) = at
+        .look_at_sosws(DESIRED_LAUNCH_TIME, "sosw lets nobody rename it")
+        .filter(|name| name.as_str() != Some(DESIRED_LAUNCH_TIME))
+    {
+        let shown = excerpt(other);
+        at.refuse(
+            &[Step::Key(DESIRED_LAUNCH_TIME)],
+            format_args!("is {shown}: this attribute can't be called otherwise, in sosw either; take it out"),
+        );
+    }
     let mut field = |name, meaning| at.text(name, name, &FIELD_NAME, meaning);
     FieldNames {
         task_id: field("task_id", "the id of the task, the key of the table"),
@@ -335,7 +409,13 @@ fn field_names(at: &mut Section<'_, '_>) -> FieldNames {
         greenfield: field("greenfield", "its place in the queue"),
         attempts: field("attempts", "how often it was tried"),
         payload: field("payload", "what the worker gets"),
-        ..FieldNames::default()
+        completed_at: field("completed_at", "when its worker was done with it"),
+        closed_at: field("closed_at", "when it was closed"),
+        labourer_id_task_status: field(
+            "labourer_id_task_status",
+            "its labourer, and whether it succeeded (`_1`) or failed (`_0`)",
+        ),
+        arn: field("arn", "a function of its own, for this task alone"),
     }
 }
 
@@ -374,7 +454,10 @@ fn of_sosw_at_the_top(at: &mut Section<'_, '_>) {
     at.of_sosw("siblings_config", "of sosw's client for siblings");
     at.of_sosw("sns_config", "of sosw's client for SNS");
     at.of_sosw("s3_config", "of sosw's client for S3");
-    at.of_sosw("ecology_config", "of sosw's orchestrators");
+    at.of_sosw("ecology_config", "of sosw's orchestrators, in `task_config`");
+    at.of_sosw("default_simultaneous_invocations", "nobody reads it");
+    at.of_sosw("retry_tasks_limit", "of sosw's Scavenger");
+    at.of_sosw("sosw_worker_assistant_lambda", "of sosw's workers");
     at.of_sosw("auto_spawning", "of sosw's client for siblings");
     at.of_sosw("test", "of sosw's own tests");
     at.of_sosw("dead_sns_topic", "where sosw reports errors");

@@ -1,7 +1,9 @@
 //! The configuration: sosw's names and tables, checked as a whole, every problem at once.
 
+mod health;
 mod json_schema;
 mod keys;
+mod labourer;
 mod schemas;
 mod section;
 
@@ -12,6 +14,7 @@ use crate::job::schema::{Schema, Schemas};
 use crate::json::{self, View};
 use crate::queue::names;
 use crate::suggest::suggestion;
+use crate::task::health::Coefficients;
 use crate::task::labourer::Labourers;
 use crate::task::tables::Tables;
 use crate::warning::Warning;
@@ -49,10 +52,16 @@ pub struct Config {
     pub labourers: Labourers,
     /// `task_config.greenfield_task_step`, as configured.
     pub greenfield_step: u64,
+    /// `task_config.greenfield_invocation_delta`, seconds: so far beyond its start the greenfield of a running task lies.
+    pub greenfield_delta: u64,
     /// `task_config.dynamo_db_config` and the tables beside it.
     pub tables: Tables,
     /// `task_writes`.
     pub task_writes: TaskWrites,
+    /// `outcome_queue`: the URL of the queue to which destinations of workers send their outcomes.
+    pub outcome_queue: Option<String>,
+    /// `invocation_number_coefficient`: the share of its limit that a labourer may use, by its health.
+    pub coefficients: Coefficients,
     /// `strict`: a job with a warning is refused.
     pub strict: bool,
     /// What is accepted but may not be what was meant.
@@ -246,5 +255,7 @@ impl Config {
 /// The schema of a job that names none.
 pub const DEFAULT_SCHEMA: &str = "default";
 
+#[cfg(test)]
+mod labourer_tests;
 #[cfg(test)]
 mod tests;

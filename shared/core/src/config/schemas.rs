@@ -72,7 +72,7 @@ fn schema(name: &str, at: &mut Section<'_, '_>) -> Schema {
     let always = at.choice(
         "expand_period",
         ("when_split", false),
-        ("always", true),
+        &[("always", true)],
         "`always`: dates are expanded also in a job that is not split",
     );
     let timezone = at.text(

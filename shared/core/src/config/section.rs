@@ -81,11 +81,20 @@ pub enum Kind {
     /// A whole number, or text of its digits.
     Number {
         /// Where it is not set.
-        default: u64,
+        default: Option<u64>,
         /// The smallest one.
         min: u64,
         /// The largest one.
         max: u64,
+    },
+    /// A number that may have a fraction, or text of its digits.
+    Decimal {
+        /// Where it is not set.
+        default: f64,
+        /// The smallest one.
+        min: f64,
+        /// The largest one.
+        max: f64,
     },
     /// Text.
     Text {
@@ -101,8 +110,13 @@ pub enum Kind {
         /// Where it is not set.
         default: bool,
     },
-    /// One of these texts; the first where it is not set.
-    Choice(Vec<&'static str>),
+    /// One of some texts.
+    Choice {
+        /// Where it is not set.
+        default: Option<&'static str>,
+        /// Which texts.
+        options: Vec<&'static str>,
+    },
     /// An object.
     Object(Keys),
     /// An object that holds objects by name.
@@ -312,6 +326,12 @@ impl<'a> Section<'a, '_> {
         }
     }
 
+    /// Whether the object is there, and a key that it must have is not.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        self.map
+            .is_some_and(|map| map.get(name).is_none_or(Value::is_null))
+    }
+
     /// The value of a key that was asked for before.
     pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
         self.map?.get(name)
@@ -345,32 +365,117 @@ impl<'a> Section<'a, '_> {
         bounds: RangeInclusive<u64>,
         meaning: &'static str,
     ) -> T {
-        let (min, max) = bounds.into_inner();
+        self.any_number(name, Some(default), bounds, meaning)
+            .unwrap_or(default)
+    }
+
+    /// A whole number that may be missing.
+    pub(super) fn optional_number<T: Copy + Into<u64> + TryFrom<u64>>(
+        &mut self,
+        name: &'static str,
+        bounds: RangeInclusive<u64>,
+        meaning: &'static str,
+    ) -> Option<T> {
+        self.any_number(name, None, bounds, meaning)
+    }
+
+    fn any_number<T: Copy + Into<u64> + TryFrom<u64>>(
+        &mut self,
+        name: &'static str,
+        default: Option<T>,
+        bounds: RangeInclusive<u64>,
+        meaning: &'static str,
+    ) -> Option<T> {
         let kind = Kind::Number {
-            default: default.into(),
-            min,
-            max,
+            default: default.map(Into::into),
+            min: *bounds.start(),
+            max: *bounds.end(),
         };
-        let Some(value) = self.value(name, kind, meaning) else {
-            return default;
-        };
+        let value = self.value(name, kind, meaning)?;
+        self.whole(&[Step::Key(name)], value, bounds)
+    }
+
+    /// Whole numbers by their keys, which begin alike.
+    pub(super) fn numbers_at<T: TryFrom<u64>>(
+        &mut self,
+        start: &'static str,
+        bounds: RangeInclusive<u64>,
+        meaning: &'static str,
+    ) -> BTreeMap<&'a str, T> {
+        self.keys.known.push(Key {
+            name: Name::Begins(start),
+            kind: Kind::Number {
+                default: None,
+                min: *bounds.start(),
+                max: *bounds.end(),
+            },
+            meaning,
+        });
+        let mut numbers = BTreeMap::new();
+        for (key, value) in self.map.into_iter().flatten() {
+            if key.starts_with(start) && !value.is_null() {
+                let number = self.whole(&[Step::Key(key)], value, bounds.clone());
+                numbers.extend(number.map(|number| (key.as_str(), number)));
+            }
+        }
+        numbers
+    }
+
+    fn whole<T: TryFrom<u64>>(
+        &mut self,
+        steps: &[Step<'a>],
+        value: &Value,
+        bounds: RangeInclusive<u64>,
+    ) -> Option<T> {
         let number = match value {
             Value::Number(number) => number.as_u64(),
             // sosw's table of configurations keeps numbers as text.
             Value::String(text) => text.parse().ok(),
             _ => None,
         };
-        let number = number.filter(|number| (min..=max).contains(number));
+        let number = number.filter(|number| bounds.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        if number.is_none() {
+            let (min, max) = bounds.into_inner();
+            self.refuse(
+                steps,
+                format_args!("is {}: write a whole number from {min} to {max}", excerpt(value)),
+            );
+        }
         number
-            .and_then(|number| T::try_from(number).ok())
-            .unwrap_or_else(|| {
-                let shown = excerpt(value);
-                self.refuse(
-                    &[Step::Key(name)],
-                    format_args!("is {shown}: write a whole number from {min} to {max}"),
-                );
-                default
-            })
+    }
+
+    /// A number that may have a fraction.
+    pub(super) fn decimal(
+        &mut self,
+        name: &'static str,
+        default: f64,
+        bounds: RangeInclusive<f64>,
+        meaning: &'static str,
+    ) -> f64 {
+        self.optional_decimal(name, default, bounds, meaning)
+            .unwrap_or(default)
+    }
+
+    /// A number that may have a fraction, or nothing where it is not set and the default counts.
+    pub(super) fn optional_decimal(
+        &mut self,
+        name: &'static str,
+        default: f64,
+        bounds: RangeInclusive<f64>,
+        meaning: &'static str,
+    ) -> Option<f64> {
+        let (min, max) = (*bounds.start(), *bounds.end());
+        let value = self.value(name, Kind::Decimal { default, min, max }, meaning)?;
+        let number = decimal(value).filter(|number| bounds.contains(number));
+        if number.is_none() {
+            let shown = excerpt(value);
+            self.refuse(
+                &[Step::Key(name)],
+                format_args!("is {shown}: write a number from {min} to {max}"),
+            );
+        }
+        number
     }
 
     /// Text that has a default.
@@ -421,7 +526,8 @@ impl<'a> Section<'a, '_> {
         let why = match self.value(name, kind, meaning) {
             Some(Value::String(text)) if (form.fits)(text) => return Some(text.clone()),
             Some(other) => format!("is {}", excerpt(other)),
-            None if required => "is missing".to_owned(),
+            // An object that is not there lacks nothing.
+            None if required && self.map.is_some() => "is missing".to_owned(),
             None => return None,
         };
         self.refuse(&[Step::Key(name)], format_args!("{why}: {}", form.advice));
@@ -449,23 +555,57 @@ impl<'a> Section<'a, '_> {
         &mut self,
         name: &'static str,
         default: (&'static str, T),
-        other: (&'static str, T),
+        others: &[(&'static str, T)],
         meaning: &'static str,
     ) -> T {
-        let value = self.value(name, Kind::Choice(vec![default.0, other.0]), meaning);
-        match value {
-            None => default.1,
-            Some(Value::String(text)) if text == default.0 => default.1,
-            Some(Value::String(text)) if text == other.0 => other.1,
-            Some(wrong) => {
-                let shown = excerpt(wrong);
-                self.refuse(
-                    &[Step::Key(name)],
-                    format_args!("is {shown}: write {:?} (the default) or {:?}", default.0, other.0),
-                );
-                default.1
-            }
+        self.any_choice(name, Some(default), others, meaning)
+            .unwrap_or(default.1)
+    }
+
+    /// One of some texts, or none of them.
+    pub(super) fn optional_choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        options: &[(&'static str, T)],
+        meaning: &'static str,
+    ) -> Option<T> {
+        self.any_choice(name, None, options, meaning)
+    }
+
+    fn any_choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        default: Option<(&'static str, T)>,
+        others: &[(&'static str, T)],
+        meaning: &'static str,
+    ) -> Option<T> {
+        let options: Vec<(&'static str, T)> = default.iter().chain(others).copied().collect();
+        let default = default.map(|(name, _)| name);
+        let kind = Kind::Choice {
+            default,
+            options: options.iter().map(|(name, _)| *name).collect(),
+        };
+        let value = self.value(name, kind, meaning)?;
+        let chosen = options.iter().find(|(name, _)| value.as_str() == Some(*name));
+        if chosen.is_none() {
+            let names: Vec<String> = options
+                .iter()
+                .map(|(name, _)| {
+                    let note = if default == Some(*name) {
+                        " (the default)"
+                    } else {
+                        ""
+                    };
+                    format!("{name:?}{note}")
+                })
+                .collect();
+            let shown = excerpt(value);
+            self.refuse(
+                &[Step::Key(name)],
+                format_args!("is {shown}: write {}", names.join(" or ")),
+            );
         }
+        chosen.map(|(_, chosen)| *chosen)
     }
 
     /// An object.
@@ -568,4 +708,23 @@ impl<'a> Section<'a, '_> {
     pub(super) fn look_at_sosws(&mut self, name: &'static str, meaning: &'static str) -> Option<&'a Value> {
         self.value(name, Kind::Unread { warned: true }, meaning)
     }
+}
+
+/// A number, or text of its digits, that is finite.
+pub(super) fn decimal(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        // sosw's table of configurations keeps numbers as text.
+        Value::String(text) if is_decimal(text) => text.parse().ok(),
+        _ => None,
+    };
+    number.filter(|number: &f64| number.is_finite())
+}
+
+/// `-?[0-9]+(\.[0-9]+)?`
+fn is_decimal(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    digits(whole) && digits(fraction)
 }

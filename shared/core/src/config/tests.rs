@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::task::labourer::Labourer;
+
 use crate::warning::WarningKind;
 
 /// A right configuration with something more.
@@ -53,6 +54,11 @@ fn what_is_not_set_has_its_default() {
     assert_eq!((config.task_writes, config.strict), (TaskWrites::Insert, false));
     assert_eq!(config.tables, Tables::default());
     assert_eq!(
+        (config.greenfield_delta, config.outcome_queue),
+        (31_557_600, None)
+    );
+    assert_eq!(config.coefficients, Coefficients::default());
+    assert_eq!(
         config.labourers,
         Labourers::from([("report".to_owned(), Labourer::default())])
     );
@@ -79,11 +85,13 @@ fn what_is_set_is_taken() {
             "labourers": {"report": {"arn": "arn:aws:lambda:eu-west-1:1:function:report", "max_attempts": 3}},
             "greenfield_task_step": 5,
             "dynamo_db_config": {
-                "table_name": "t", "index_greenfield": "i", "field_names": {"greenfield": "g", "closed_at": 5},
-                "row_mapper": {"g": "N", "closed_at": "S"},
+                "table_name": "t", "index_greenfield": "i", "field_names": {"greenfield": "g", "closed_at": "c", "other": 5},
+                "row_mapper": {"g": "N", "c": "N", "other": "S"},
             },
-            "sosw_closed_tasks_table": "c", "sosw_retry_tasks_table": "r",
+            "sosw_closed_tasks_table": "c", "sosw_retry_tasks_table": "r", "greenfield_invocation_delta": 1_000_000,
+            "sosw_closed_tasks_labourer_status_index": "ci", "sosw_retry_tasks_greenfield_index": "ri",
         },
+        "outcome_queue": "https://sqs.eu-west-1.amazonaws.com/1/outcomes",
         "meta_handler_config": {"write_meta_to_ddb": true, "dynamo_db_config": {"table_name": "m"}},
         "dynamo_db_config": {"table_name": "t"},
     }));
@@ -102,14 +110,25 @@ fn what_is_set_is_taken() {
             &tables.tasks,
             &tables.index_greenfield,
             &tables.closed,
-            &tables.retry
+            &tables.index_closed,
+            &tables.retry,
+            &tables.index_retry,
         ],
-        ["t", "i", "c", "r"]
+        ["t", "i", "c", "ci", "r", "ri"]
+    );
+    assert_eq!(config.greenfield_delta, 1_000_000);
+    assert_eq!(
+        config.outcome_queue.as_deref(),
+        Some("https://sqs.eu-west-1.amazonaws.com/1/outcomes")
     );
     assert_eq!(tables.meta.as_deref(), Some("m"));
     assert_eq!(
-        (tables.fields.greenfield.as_str(), tables.fields.task_id.as_str()),
-        ("g", "task_id")
+        [
+            &tables.fields.greenfield,
+            &tables.fields.closed_at,
+            &tables.fields.task_id
+        ],
+        ["g", "c", "task_id"]
     );
     assert_eq!(
         config.labourers["report"].arn.as_deref(),
@@ -188,7 +207,7 @@ fn a_key_of_sosw_that_means_nothing_is_warned_of() {
     let found = warnings(json!({
         "rows_to_process": 5, "sns_dynamo_db_config": {}, "custom_period_patterns": ["x"],
         "task_config": {
-            "labourers": {"report": null}, "max_attempts_report": 3, "dynamo_db_config": {"notes": null},
+            "labourers": {"report": null}, "retry_tasks_limit": 3, "dynamo_db_config": {"notes": null},
         },
     }));
     let paths = [
@@ -196,17 +215,14 @@ fn a_key_of_sosw_that_means_nothing_is_warned_of() {
         "$.custom_period_patterns",
         "$.sns_dynamo_db_config",
         "$.task_config.dynamo_db_config.notes",
-        "$.task_config.max_attempts_report",
+        "$.task_config.retry_tasks_limit",
     ];
     assert_eq!(found, paths.map(|path| (IgnoredKey, path.to_owned())));
 }
 
 #[test]
-fn what_orchestrators_read_of_a_labourer_is_accepted_and_what_nobody_reads_is_warned_of() {
-    let labourer = json!({
-        "arn": "a", "max_simultaneous_invocations": 5, "max_attempts": 1, "max_duration": 1, "health_metrics": {}, "cooldown": 1,
-        "max_simultanous_invocations": 5,
-    });
+fn what_nobody_reads_of_a_labourer_is_warned_of() {
+    let labourer = json!({"arn": "a", "average_duration": 1, "max_simultanous_invocations": 5});
     let config = read(json!({"task_config": {"labourers": {"report": labourer, "a b": {}}}}));
     let found: Vec<(WarningKind, &str)> = config
         .warnings
@@ -218,13 +234,17 @@ fn what_orchestrators_read_of_a_labourer_is_accepted_and_what_nobody_reads_is_wa
         [
             (
                 WarningKind::IgnoredKey,
+                "$.task_config.labourers.report.average_duration"
+            ),
+            (
+                WarningKind::IgnoredKey,
                 "$.task_config.labourers.report.max_simultanous_invocations"
             ),
             (WarningKind::UnreachableLabourer, "$.task_config.labourers['a b']"),
         ]
     );
     assert!(
-        config.warnings[0]
+        config.warnings[1]
             .sentence
             .contains("did you mean \"max_simultaneous_invocations\"?")
     );

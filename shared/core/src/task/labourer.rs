@@ -139,6 +139,8 @@ pub struct HealthMetric {
     pub feelings: Vec<(u8, f64)>,
     /// How a value is compared with a target: the value `operator` target.
     pub operator: Comparison,
+    /// `status_without_data`: the status where nothing was measured.
+    pub status_without_data: u8,
 }
 
 /// Where a metric is read.

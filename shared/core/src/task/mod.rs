@@ -2,6 +2,7 @@
 //! fast tasks are written; how its worker is to be dispatched, and the conditional requests that move it.
 
 pub mod greenfield;
+pub mod health;
 pub mod identity;
 pub mod item;
 pub mod labourer;
