@@ -350,4 +350,30 @@ mod tests {
         let config = clients.dynamodb.retrying.config();
         assert_eq!(config.retry_config().map(RetryConfig::max_attempts), Some(3));
     }
+
+    #[test]
+    fn a_start_has_one_attempt_and_an_answer_may_take_as_long_as_a_function_runs() {
+        let clients = Clients::at_endpoint("http://127.0.0.1:1", ClientOptions::default());
+        let (starts, polls) = (clients.lambda_once(), clients.sqs());
+        let config = starts.config();
+        assert_eq!(config.retry_config().map(RetryConfig::max_attempts), Some(1));
+        let timeouts = config.timeout_config().unwrap();
+        let longest_run = Duration::from_secs(15 * 60);
+        for limit in [
+            timeouts.read_timeout(),
+            timeouts.operation_attempt_timeout(),
+            timeouts.operation_timeout(),
+        ] {
+            assert!(limit.is_some_and(|limit| limit > longest_run), "{limit:?}");
+        }
+        assert_eq!(timeouts.connect_timeout(), Some(CONNECT));
+        let timeouts = polls.config().timeout_config().unwrap();
+        for limit in [
+            timeouts.read_timeout(),
+            timeouts.operation_attempt_timeout(),
+            timeouts.operation_timeout(),
+        ] {
+            assert!(limit.is_some_and(|limit| limit > LONG_POLL), "{limit:?}");
+        }
+    }
 }

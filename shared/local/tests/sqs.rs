@@ -10,7 +10,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::ProvideErrorMetadata;
@@ -19,6 +19,7 @@ use aws_sdk_sqs::types::{
     SendMessageBatchRequestEntry,
 };
 use jobmill_local::{Effect, LocalCloud, Rule, Service};
+use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -105,7 +106,7 @@ async fn a_queue_is_created_found_and_listed() {
     let listed = client.list_queues().send().await.unwrap();
     assert_eq!(listed.queue_urls(), [url.clone(), slow.clone()]);
     let listed = client.list_queues().queue_name_prefix("sl").send().await.unwrap();
-    assert_eq!(listed.queue_urls(), [slow.clone()]);
+    assert_eq!(listed.queue_urls(), std::slice::from_ref(&slow));
     let asked = client.get_queue_attributes().queue_url(&slow);
     let attributes = asked
         .attribute_names(QueueAttributeName::All)
