@@ -266,7 +266,7 @@ fn the_plan_for_machines_has_stable_keys() {
 #[test]
 fn warnings_disturb_no_output() {
     let mut config = config();
-    config["task_config"]["max_attempts"] = json!(3);
+    config["task_config"]["retry_tasks_limit"] = json!(3);
     let job = json!({
         "lambda_name": "report", "isolate_sections": true, "sections": ["a"], "isolate_planets\u{1b}[2J": true,
     });

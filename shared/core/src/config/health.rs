@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::NAME;
-use super::section::{Form, OwnForm, Section, decimal};
+use super::section::{DECIMAL, NAME, OwnForm, Section, decimal, is_name};
 use crate::error::{excerpt, shorten};
 use crate::json::kind;
 use crate::task::health::{BEST, Coefficients, disorder};
@@ -33,13 +32,6 @@ impl MetricDefaults {
         window: 300,
     };
 }
-
-static ANY_NAME: Form = Form {
-    bounds: "1 to 255 characters",
-    pattern: r"^[\s\S]{1,255}$",
-    advice: "write the name by which CloudWatch has it, of 1 to 255 characters",
-    fits: NAME.fits,
-};
 
 static STATISTICS: OwnForm = OwnForm {
     default: "`[\"Average\"]`",
@@ -75,13 +67,28 @@ static DIMENSIONS: OwnForm = OwnForm {
 static FEELINGS: OwnForm = OwnForm {
     default: "required",
     bounds: "numbers by status, `\"0\"` to `\"4\"`, in order",
-    schema: || by_status_schema(json!({ "minProperties": 1, "type": "object" })),
+    schema: || {
+        let target = json!({ "type": ["number", "string"], "pattern": DECIMAL });
+        json!({
+            "type": "object",
+            "minProperties": 1,
+            "patternProperties": { "^[0-4]$": target },
+            "additionalProperties": false,
+        })
+    },
 };
 
 static COEFFICIENTS: OwnForm = OwnForm {
     default: "`{\"0\": 0, \"1\": 0, \"2\": 0.5, \"3\": 0.75, \"4\": 1}`",
     bounds: "numbers from 0 to 100 by status, `\"0\"` to `\"4\"`",
-    schema: || by_status_schema(json!({ "type": ["object", "null"] })),
+    schema: || {
+        let share = json!({ "type": ["number", "string"], "pattern": DECIMAL, "minimum": 0, "maximum": 100 });
+        json!({
+            "type": ["object", "null"],
+            "patternProperties": { "^[0-4]$": share },
+            "additionalProperties": false,
+        })
+    },
 };
 
 static OPERATOR: OwnForm = OwnForm {
@@ -108,17 +115,6 @@ const OPERATORS: [(&str, Comparison); 8] = [
     ("gt", Comparison::Gt),
 ];
 
-fn by_status_schema(mut schema: Value) -> Value {
-    if let Value::Object(schema) = &mut schema {
-        schema.insert(
-            "patternProperties".to_owned(),
-            json!({ "^[0-4]$": { "type": ["number", "string"] } }),
-        );
-        schema.insert("additionalProperties".to_owned(), json!(false));
-    }
-    schema
-}
-
 /// `task_config.ecology_config`.
 pub(super) fn ecology_config(at: &mut Section<'_, '_>) -> MetricDefaults {
     at.of_sosw("init_clients", "which clients sosw makes");
@@ -131,16 +127,16 @@ pub(super) fn ecology_config(at: &mut Section<'_, '_>) -> MetricDefaults {
 
 /// `health_metrics` of a labourer.
 pub(super) fn metrics(at: &mut Section<'_, '_>, defaults: &MetricDefaults) -> Vec<HealthMetric> {
-    const NAME: &str = "health_metrics";
-    let count = at.get(NAME).and_then(Value::as_object).map_or(0, Map::len);
+    const KEY: &str = "health_metrics";
+    let count = at.get(KEY).and_then(Value::as_object).map_or(0, Map::len);
     if count > MOST_METRICS {
         at.refuse(
-            &[Step::Key(NAME)],
+            &[Step::Key(KEY)],
             format_args!("has {count} metrics, and at most {MOST_METRICS} are allowed"),
         );
     }
     let metrics = at.by_name(
-        NAME,
+        KEY,
         "what is measured of it: the worst status says how much of its limit counts",
         |name, at| metric(name, at, defaults),
     );
@@ -149,6 +145,12 @@ pub(super) fn metrics(at: &mut Section<'_, '_>, defaults: &MetricDefaults) -> Ve
 
 fn metric(name: &str, at: &mut Section<'_, '_>, defaults: &MetricDefaults) -> Option<HealthMetric> {
     let source = at.object("details", "the metric in CloudWatch", |at| source(at, defaults));
+    if at.lacks("details") {
+        at.refuse(
+            &[Step::Key("details")],
+            "is missing: write the `Namespace` and the `MetricName` of a metric of CloudWatch",
+        );
+    }
     let feelings = feelings(at);
     let operator = operator(at);
     let status_without_data = at.number(
@@ -177,8 +179,8 @@ fn metric(name: &str, at: &mut Section<'_, '_>, defaults: &MetricDefaults) -> Op
 }
 
 fn source(at: &mut Section<'_, '_>, defaults: &MetricDefaults) -> Option<MetricSource> {
-    let metric = at.optional_text("MetricName", &ANY_NAME, "its name; required, here or as `Name`");
-    let other = at.optional_text("Name", &ANY_NAME, "another name of `MetricName`");
+    let metric = at.optional_text("MetricName", &NAME, "its name: required, here or as `Name`");
+    let other = at.optional_text("Name", &NAME, "another name of `MetricName`");
     match (&metric, &other) {
         (Some(one), Some(other)) if one != other => at.refuse(
             &[Step::Key("Name")],
@@ -195,17 +197,7 @@ fn source(at: &mut Section<'_, '_>, defaults: &MetricDefaults) -> Option<MetricS
         ),
         _ => {}
     }
-    let namespace = at.optional_text(
-        "Namespace",
-        &ANY_NAME,
-        "its namespace, such as `AWS/RDS`; required",
-    );
-    if at.lacks("Namespace") {
-        at.refuse(
-            &[Step::Key("Namespace")],
-            "is missing: write the namespace of the metric, such as \"AWS/RDS\"",
-        );
-    }
+    let namespace = at.required_text("Namespace", &NAME, "its namespace, such as `AWS/RDS`");
     let dimensions = dimensions(at);
     let MetricDefaults {
         statistic,
@@ -213,7 +205,7 @@ fn source(at: &mut Section<'_, '_>, defaults: &MetricDefaults) -> Option<MetricS
         window,
     } = source_values(at, *defaults);
     Some(MetricSource {
-        namespace: namespace?,
+        namespace,
         metric: metric.or(other)?,
         dimensions,
         statistic,
@@ -233,7 +225,7 @@ fn source_values(at: &mut Section<'_, '_>, defaults: MetricDefaults) -> MetricDe
     let said = period.is_some() || window.is_some();
     let period = period.unwrap_or(defaults.period);
     let window = window.unwrap_or(defaults.window);
-    if period % 60 != 0 && ![1, 5, 10, 20, 30].contains(&period) {
+    if !period.is_multiple_of(60) && ![1, 5, 10, 20, 30].contains(&period) {
         at.refuse(
             &[Step::Key("Period")],
             format_args!(
@@ -303,7 +295,7 @@ fn dimensions(at: &mut Section<'_, '_>) -> BTreeMap<String, String> {
             entry
                 .get(key)
                 .and_then(Value::as_str)
-                .filter(|text| (NAME.fits)(text))
+                .filter(|text| is_name(text))
         };
         let known = entry.as_object().is_some_and(|map| map.len() == 2);
         let (Some(name), Some(value), true) = (text("Name"), text("Value"), known) else {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Config;
-use super::section::{Key, Keys, Kind, Name, Others};
+use super::section::{DECIMAL, Key, Keys, Kind, Name, Others};
 
 /// The JSON Schema (draft 2020-12) of a configuration. Whatever is read without a problem is valid; most of what is
 /// refused is not.
@@ -71,7 +71,7 @@ fn of_kind(kind: &Kind) -> Value {
             "type": ["number", "string", "null"],
             "minimum": min,
             "maximum": max,
-            "pattern": "^-?[0-9]+([.][0-9]+)?$",
+            "pattern": DECIMAL,
             "default": default,
         }),
         Kind::Text {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::section::{Form, Name, Others, OwnForm, Section};
+use super::section::{Form, NAME, Name, Others, OwnForm, Section, is_name};
 use super::{Config, TaskWrites, health, labourer, schemas};
 use crate::error::{excerpt, shorten};
 use crate::queue::names::LOCK_PREFIX;
@@ -13,13 +13,6 @@ use crate::warning::{Step, WarningKind};
 
 /// After the first invocation so many follow, then the sweep starts one more: 15, and Lambda ends loops of about 16.
 const MOST_HOPS: u64 = 13;
-
-pub(super) static NAME: Form = Form {
-    bounds: "1 to 255 characters",
-    pattern: r"^[\s\S]{1,255}$",
-    advice: "write a name of 1 to 255 characters",
-    fits: is_name,
-};
 
 static BUCKET: Form = Form {
     bounds: "letters, digits and `- . _`, or the ARN of an access point",
@@ -99,10 +92,6 @@ const TYPES: [(&str, &str); 11] = [
     ("arn", "S"),
     (DESIRED_LAUNCH_TIME, "N"),
 ];
-
-fn is_name(text: &str) -> bool {
-    (1..=255).contains(&text.len())
-}
 
 fn split(file_name: &str) -> (&str, &str) {
     file_name.rsplit_once('.').unwrap_or((file_name, ""))

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::health::{self, MetricDefaults};
 use super::json_schema;
-use super::keys::NAME;
-use super::section::{Form, Others, OwnForm, Section, decimal};
+use super::section::{DECIMAL, Form, NAME, Others, OwnForm, Section, decimal};
 use crate::error::{excerpt, shorten};
 use crate::job::fields::function_name;
 use crate::json::kind;
@@ -104,7 +103,7 @@ fn limit_schema() -> Value {
     json!({
         "type": ["number", "string", "null"],
         "maximum": MOST_AT_ONCE,
-        "pattern": "^-?[0-9]+([.][0-9]+)?$",
+        "pattern": DECIMAL,
     })
 }
 

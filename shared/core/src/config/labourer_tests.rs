@@ -354,6 +354,7 @@ fn what_is_wrong_with_a_metric_is_said_where_it_is() {
     );
     assert_eq!(metric.health[0].status_without_data, 4);
     for (pointer, value, path, part) in [
+        ("/details", json!(null), "details", "is missing"),
         ("/details/Name", json!(null), "details.MetricName", "is missing"),
         (
             "/details/Namespace",

@@ -163,6 +163,19 @@ pub struct Form {
     pub fits: fn(&str) -> bool,
 }
 
+/// A name that some service knows.
+pub(super) static NAME: Form = Form {
+    bounds: "1 to 255 characters",
+    pattern: r"^[\s\S]{1,255}$",
+    advice: "write a name of 1 to 255 characters",
+    fits: is_name,
+};
+
+/// Whether a text is short enough for a name, and not empty.
+pub(super) fn is_name(text: &str) -> bool {
+    (1..=255).contains(&text.len())
+}
+
 /// A value of a form of its own, whose reader checks it.
 #[derive(Debug)]
 pub struct OwnForm {
@@ -721,7 +734,10 @@ pub(super) fn decimal(value: &Value) -> Option<f64> {
     number.filter(|number: &f64| number.is_finite())
 }
 
-/// `-?[0-9]+(\.[0-9]+)?`
+/// Which texts [`decimal`] takes, as a regular expression.
+pub(super) const DECIMAL: &str = "^-?[0-9]+([.][0-9]+)?$";
+
+/// Whether a text is one of [`DECIMAL`].
 fn is_decimal(text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let text = text.strip_prefix('-').unwrap_or(text);
