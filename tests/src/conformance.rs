@@ -94,6 +94,10 @@ macro_rules! checks {
     };
 }
 
+mod tables;
+
+pub use tables::{tables, tables_except};
+
 // ------------------------------------------------------------------------------------------------- object store
 
 /// The suite of [`ObjectStore`], on keys that begin with `prefix`, where nothing may be yet. Writes some 30 MB.

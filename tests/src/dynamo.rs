@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use jobmill_aws::{DynamoClients, DynamoTasks, MetaContext};
+use jobmill_aws::{DynamoClients, DynamoTables, DynamoTasks, MetaContext};
 use jobmill_core::config::TaskWrites;
 use jobmill_core::task::item::Task;
 use jobmill_core::task::tables::Tables;
@@ -36,6 +36,17 @@ pub async fn tasks_conform(
         TaskWrites::Overwrite => Duplicates::Replaced,
     };
     conformance::task_table_except(&tasks, &probe, "run", duplicates, exceptions).await;
+}
+
+/// Runs the suite of the tables as dispatching sees them, of which some checks are known to fail.
+pub async fn tables_conform(
+    clients: DynamoClients,
+    names: &Tables,
+    writes: TaskWrites,
+    exceptions: &[Exception],
+) {
+    let tables = DynamoTables::new(clients, names.clone(), writes);
+    conformance::tables_except(&tables, &names.fields, "dispatch", exceptions).await;
 }
 
 /// The CreateTable request of `config`, sosw's table of configurations.

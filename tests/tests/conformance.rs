@@ -14,15 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobmill_aws::{
-    ClientOptions, Clients, ConfigLocation, ConfigSourceError, DynamoTasks, LambdaSiblings, REQUEST_TIME,
-    S3Store, fetch_config,
+    ClientOptions, Clients, ConfigLocation, ConfigSourceError, DynamoTables, DynamoTasks, LambdaSiblings,
+    REQUEST_TIME, S3Store, fetch_config,
 };
 use jobmill_core::config::TaskWrites;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
 use jobmill_core::task::record::{Attribute, record_of};
 use jobmill_core::task::tables::{FieldNames, Tables};
-use jobmill_core::task::write::Table;
+use jobmill_core::task::write::{Index, Range, Table, Test, Update, Write};
+use jobmill_engine::dispatch::ports::{Fate, Tables as _, Transacted, Updated};
 use jobmill_engine::ports::{ETag, Metadata, ObjectStore, PortError, PutIf};
 use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskTable};
 use jobmill_local::{
@@ -89,6 +90,15 @@ fn memory_tasks_conform() {
 }
 
 #[test]
+fn memory_tables_conform() {
+    let clock = VirtualClock::default();
+    let tasks = MemoryTasks::new(clock.clone());
+    clock
+        .run(conformance::tables(&tasks, &FieldNames::default(), "run"))
+        .unwrap();
+}
+
+#[test]
 fn a_healthy_network_changes_nothing() {
     for seed in 0..20 {
         let clock = VirtualClock::default();
@@ -104,6 +114,9 @@ fn a_healthy_network_changes_nothing() {
         let tasks = Faulty::new(tasks, clock.clone(), network);
         clock
             .run(conformance::task_table(&tasks, &probe, "run", Duplicates::Kept))
+            .unwrap();
+        clock
+            .run(conformance::tables(&tasks, &FieldNames::default(), "dispatch"))
             .unwrap();
     }
 }
@@ -193,7 +206,8 @@ fn with_meta() -> Tables {
 async fn dynamo_tasks_conform(writes: TaskWrites, names: Tables) {
     let (cloud, clients) = local_cloud().await;
     cloud.create_task_tables(&names).unwrap();
-    dynamo::tasks_conform(clients.dynamodb, &names, writes, &[]).await;
+    dynamo::tasks_conform(clients.dynamodb.clone(), &names, writes, &[]).await;
+    dynamo::tables_conform(clients.dynamodb, &names, writes, &[]).await;
     if let Some(meta) = names.meta {
         assert_eq!(
             cloud.scan_table(&meta).unwrap().len(),
@@ -219,7 +233,9 @@ async fn dynamo_tasks_conform_under_other_names() {
         tasks: "dev-tasks.v2".to_owned(),
         index_greenfield: "queue".to_owned(),
         closed: "dev-closed".to_owned(),
+        index_closed: "dev-closed-index".to_owned(),
         retry: "dev-retry".to_owned(),
+        index_retry: "dev-waiting".to_owned(),
         meta: Some("dev-meta".to_owned()),
         fields: FieldNames {
             task_id: "id".to_owned(),
@@ -228,6 +244,7 @@ async fn dynamo_tasks_conform_under_other_names() {
             greenfield: "order".to_owned(), // a reserved word
             attempts: "tries".to_owned(),
             payload: "it's a \"payload\"".to_owned(),
+            completed_at: "end".to_owned(), // another one
             ..FieldNames::default()
         },
         ..Tables::default()
@@ -543,6 +560,137 @@ async fn each_task_of_a_batch_is_throttled_for_itself() {
         }
         assert_eq!(created, 25);
     }
+}
+
+/// Empty tables, a queued task in them, and its claim.
+async fn claimable(writes: TaskWrites, request_time: Duration) -> (LocalCloud, DynamoTables, Update) {
+    let cloud = LocalCloud::start(LocalCloudOptions::default()).await.unwrap();
+    cloud.create_task_tables(&Tables::default()).unwrap();
+    let clients = Clients::at_endpoint(cloud.endpoint(), ClientOptions { request_time });
+    let tables = DynamoTables::new(clients.dynamodb, Tables::default(), writes);
+    let put = |id: &str| Write::Put {
+        table: Table::Tasks,
+        record: record_of(&FieldNames::default(), &task(id)),
+        when: Vec::new(),
+    };
+    let puts = [put("1"), put("2")];
+    assert_eq!(tables.transact(&puts).await, Ok(Transacted::Done));
+    let claim = Update {
+        task_id: "1".to_owned(),
+        set: vec![("attempts".to_owned(), Attribute::number(1))],
+        when: vec![Test::Equals("attempts".to_owned(), Attribute::number(0))],
+    };
+    (cloud, tables, claim)
+}
+
+fn closing() -> [Write; 1] {
+    [Write::Put {
+        table: Table::Closed,
+        record: record_of(&FieldNames::default(), &task("1")),
+        when: vec![Test::Absent("task_id".to_owned())],
+    }]
+}
+
+#[tokio::test]
+async fn a_claim_and_a_settlement_are_sent_once() {
+    for (writes, operation) in [
+        (TaskWrites::Insert, "BatchExecuteStatement"),
+        (TaskWrites::Overwrite, "UpdateItem"),
+    ] {
+        for effect in [Effect::Error, Effect::Refuse, Effect::LoseAnswer] {
+            let (cloud, tables, claim) = claimable(writes, REQUEST_TIME).await;
+            cloud.reset_stats();
+            let fault = || Rule::new(Service::DynamoDb, effect.clone()).times(1);
+            cloud.faults().add(fault());
+            match tables.update(std::slice::from_ref(&claim)).await {
+                Ok(updated) => assert_eq!(updated, [Updated::Unknown], "{effect:?}"),
+                other => is_unknown(other),
+            }
+            assert_eq!(cloud.stats().requests(Service::DynamoDb, operation), 1);
+            cloud.faults().add(fault());
+            is_unknown(tables.transact(&closing()).await);
+            let sent = cloud.stats().requests(Service::DynamoDb, "TransactWriteItems");
+            assert_eq!(sent, 1, "{effect:?}");
+            // Sent again, the answers are definite.
+            let done = effect != Effect::LoseAnswer;
+            let again = tables.update(std::slice::from_ref(&claim)).await.unwrap();
+            assert_eq!(again, [if done { Updated::Done } else { Updated::Refused }]);
+            let again = tables.transact(&closing()).await.unwrap();
+            let failed = Transacted::Refused(vec![Fate::Failed]);
+            assert_eq!(again, if done { Transacted::Done } else { failed });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_claim_and_a_settlement_end_after_the_request_time() {
+    let (cloud, tables, claim) = claimable(TaskWrites::Insert, Duration::from_millis(100)).await;
+    cloud.faults().add(Rule::new(Service::DynamoDb, Effect::Hold));
+    is_unknown(tables.update(&[claim]).await);
+    is_unknown(tables.transact(&closing()).await);
+}
+
+#[tokio::test]
+async fn a_throttled_claim_or_settlement_did_nothing() {
+    for writes in [TaskWrites::Insert, TaskWrites::Overwrite] {
+        let (cloud, tables, claim) = claimable(writes, REQUEST_TIME).await;
+        let rule = cloud.faults().add(Rule::new(Service::DynamoDb, Effect::Throttle));
+        match tables.update(std::slice::from_ref(&claim)).await {
+            Ok(updated) => assert_eq!(updated, [Updated::Throttled]),
+            other => is_throttled(other),
+        }
+        let busy = Transacted::Refused(vec![Fate::Busy]);
+        assert_eq!(tables.transact(&closing()).await, Ok(busy));
+        cloud.faults().remove(rule);
+        assert_eq!(cloud.scan_table("sosw_closed_tasks").unwrap().len(), 0);
+        assert_eq!(tables.update(&[claim]).await, Ok(vec![Updated::Done]));
+    }
+}
+
+#[tokio::test]
+async fn tables_and_indexes_that_are_not_there_are_named_to_the_dispatcher() {
+    let (cloud, clients) = local_cloud().await;
+    cloud.create_task_tables(&Tables::default()).unwrap();
+    let (_claimed, _, claim) = claimable(TaskWrites::Insert, REQUEST_TIME).await;
+    let with = |names, writes| DynamoTables::new(clients.dynamodb.clone(), names, writes);
+    let said = |error: PortError| match error {
+        PortError::Environment { kind, message } => {
+            assert_eq!(kind, "NoSuchTable");
+            message
+        }
+        other => panic!("{other}"),
+    };
+    let nowhere = || Tables {
+        tasks: "nowhere".to_owned(),
+        closed: "nowhere".to_owned(),
+        ..Tables::default()
+    };
+    for writes in [TaskWrites::Insert, TaskWrites::Overwrite] {
+        let tables = with(nowhere(), writes);
+        let error = tables.update(std::slice::from_ref(&claim)).await.unwrap_err();
+        assert!(said(error).contains("\"nowhere\""));
+    }
+    let tables = with(nowhere(), TaskWrites::Insert);
+    assert!(said(tables.task("1").await.unwrap_err()).contains("\"nowhere\""));
+    assert!(said(tables.transact(&closing()).await.unwrap_err()).contains("\"nowhere\""));
+    let names = Tables {
+        index_retry: "no-index".to_owned(),
+        ..Tables::default()
+    };
+    let range = Range {
+        index: Index::Waiting,
+        labourer_id: "worker".to_owned(),
+        from: Greenfield::ZERO,
+        to: Greenfield::ZERO,
+        limit: 1,
+        after: None,
+    };
+    let error = with(names, TaskWrites::Insert).read(&range).await.unwrap_err();
+    let message = said(error);
+    assert!(
+        message.contains("\"sosw_retry_tasks\" lacks its index"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

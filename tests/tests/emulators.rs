@@ -48,8 +48,10 @@ struct Emulator {
     writes: TaskWrites,
     /// What does not hold of its S3.
     store: &'static [Exception],
-    /// What does not hold of its DynamoDB.
+    /// What does not hold of its DynamoDB, of tasks that are created.
     tasks: &'static [Exception],
+    /// The same of tasks that are dispatched.
+    tables: &'static [Exception],
 }
 
 const MINISTACK: Emulator = Emulator {
@@ -64,6 +66,7 @@ const MINISTACK: Emulator = Emulator {
     writes: TaskWrites::Insert,
     store: &[],
     tasks: &[],
+    tables: &[],
 };
 
 const MOTO: Emulator = Emulator {
@@ -92,6 +95,7 @@ const MOTO: Emulator = Emulator {
         reason: "a transaction copies the tables unlocked and puts the copy back if it fails: of those that race more \
                  than one may win, and one may fail with 500 because a table changed under the copy",
     }],
+    tables: &[],
 };
 
 /// How long to wait before asking again whether a server answers.
@@ -282,6 +286,13 @@ async fn tasks_conform(emulator: &Emulator) {
     dynamo::tasks_conform(clients.dynamodb, &tables(), emulator.writes, emulator.tasks).await;
 }
 
+async fn tables_conform(emulator: &Emulator) {
+    let Some((_server, clients)) = prepared(emulator).await else {
+        return;
+    };
+    dynamo::tables_conform(clients.dynamodb, &tables(), emulator.writes, emulator.tables).await;
+}
+
 #[tokio::test]
 async fn ministack_lambda_conforms() {
     const ALIAS: &str = "arn:aws:lambda:us-east-1:000000000000:function:scheduler:live";
@@ -328,6 +339,16 @@ async fn ministack_s3_conforms() {
 #[tokio::test]
 async fn ministack_dynamodb_conforms() {
     tasks_conform(&MINISTACK).await;
+}
+
+#[tokio::test]
+async fn ministack_tables_conform() {
+    tables_conform(&MINISTACK).await;
+}
+
+#[tokio::test]
+async fn moto_tables_conform() {
+    tables_conform(&MOTO).await;
 }
 
 #[tokio::test]

@@ -146,7 +146,8 @@ pub(crate) fn of_tables(tables: &str, error: PortError) -> PortError {
             ))
         }
         "ValidationException" if message.contains("specified index") => Problem::NoSuchTable.error(format!(
-            "the table {tables} lacks its index ({message}): correct `index_greenfield` in the configuration, or create it"
+            "the table {tables} lacks its index ({message}): correct its name in the \
+             configuration (`index_greenfield`; of the retry table `sosw_retry_tasks_greenfield_index`), or create it"
         )),
         _ => PortError::Refused {
             operation,

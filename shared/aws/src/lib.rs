@@ -4,6 +4,7 @@
 mod clients;
 mod config_source;
 mod credentials;
+mod dispatch;
 mod error;
 mod host;
 mod outcomes;
@@ -16,6 +17,7 @@ mod workers;
 
 pub use clients::{ClientOptions, Clients, DynamoClients, REQUEST_TIME};
 pub use config_source::{ConfigLocation, ConfigSourceError, fetch_config};
+pub use dispatch::DynamoTables;
 pub use host::SystemHost;
 pub use outcomes::SqsOutcomes;
 pub use problem::Problem;

@@ -37,6 +37,13 @@ pub struct Update {
     pub when: Vec<Test>,
 }
 
+impl Update {
+    /// Whether it changes nothing where there is no item, as it must.
+    pub fn needs_an_item(&self) -> bool {
+        self.when.iter().any(|test| matches!(test, Test::Equals(..)))
+    }
+}
+
 /// One part of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {

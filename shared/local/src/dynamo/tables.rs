@@ -20,9 +20,15 @@ pub fn table_definitions(names: &Tables) -> serde_json::Result<Vec<Value>> {
         ("sosw_tasks_greenfield", &names.index_greenfield),
         ("sosw_closed_tasks", &names.closed),
         ("sosw_retry_tasks", &names.retry),
+        ("labourer_task_status_with_time", &names.index_closed),
+        ("labourer_id_greenfield", &names.index_retry),
         ("task_id", &fields.task_id),
         ("labourer_id", &fields.labourer_id),
         ("greenfield", &fields.greenfield),
+        ("attempts", &fields.attempts),
+        ("completed_at", &fields.completed_at),
+        ("closed_at", &fields.closed_at),
+        ("labourer_id_task_status", &fields.labourer_id_task_status),
     ];
     let mut definitions = Vec::new();
     for text in [TASKS, CLOSED, RETRY] {

@@ -166,3 +166,151 @@ impl<F: Faults> Outcomes for Faulty<MemoryOutcomes, F> {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use jobmill_core::task::record::Attribute;
+    use jobmill_core::task::write::{Table, Test};
+    use serde_json::json;
+
+    use super::super::Transit;
+    use super::*;
+    use crate::{Behaviour, Ending, Function};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Lots and transits in their order; then all goes well.
+    #[derive(Debug, Default)]
+    struct Script {
+        lots: Mutex<Vec<Lot>>,
+        transits: Mutex<Vec<Transit>>,
+    }
+
+    impl Faults for Script {
+        fn transit(&self, _operation: &'static str) -> Transit {
+            self.transits.lock().unwrap().pop().unwrap_or(Transit::Answered {
+                there: SECOND,
+                back: SECOND,
+            })
+        }
+
+        fn lot(&self) -> Lot {
+            self.lots.lock().unwrap().pop().unwrap_or(Lot::Answered)
+        }
+    }
+
+    fn count(id: u32, from: u32) -> Update {
+        Update {
+            task_id: id.to_string(),
+            set: vec![("attempts".to_owned(), Attribute::number(from + 1))],
+            when: vec![Test::Equals("attempts".to_owned(), Attribute::number(from))],
+        }
+    }
+
+    #[test]
+    fn an_update_may_be_lost_late_or_doubled() {
+        let clock = VirtualClock::default();
+        let tasks = MemoryTasks::new(clock.clone());
+        let script = Arc::new(Script::default());
+        let faulty = Faulty::new(tasks.clone(), clock.clone(), Arc::clone(&script));
+        for id in 0..5 {
+            let record = Record::from([
+                ("task_id".to_owned(), Attribute::text(id.to_string())),
+                ("attempts".to_owned(), Attribute::number(0)),
+            ]);
+            tasks.with(|tables, now| tables.put(now, Table::Tasks, record));
+        }
+        *script.lots.lock().unwrap() = vec![
+            Lot::Twice { again: 9 * SECOND },
+            Lot::Throttled,
+            Lot::Unknown { there: None },
+            Lot::Unknown {
+                there: Some(5 * SECOND),
+            },
+            Lot::Answered,
+        ];
+        let updates: Vec<Update> = (0..5).map(|id| count(id, 0)).collect();
+        let answers = clock.run(faulty.update(&updates)).unwrap().unwrap();
+        let unknown = Updated::Unknown;
+        assert_eq!(
+            answers,
+            [
+                Updated::Done,
+                unknown.clone(),
+                unknown,
+                Updated::Throttled,
+                Updated::Done
+            ]
+        );
+        let attempts = || -> String {
+            tasks.with(|tables, _| {
+                let attempts = tables.tasks.items().map(|item| item.number("attempts").unwrap());
+                attempts.map(|number| number.to_string()).collect()
+            })
+        };
+        assert_eq!(attempts(), "10001");
+        clock.advance(4 * SECOND);
+        assert_eq!(attempts(), "11001", "late");
+        // Somebody sets it back: the copy fits again.
+        tasks.with(|tables, now| tables.set(now, "4", &[("attempts", Attribute::number(0))]));
+        assert_eq!(attempts(), "11000");
+        clock.advance(9 * SECOND);
+        assert_eq!(attempts(), "11001", "doubled");
+    }
+
+    #[test]
+    fn a_worker_whose_answer_is_lost_has_run_all_the_same() {
+        let clock = VirtualClock::default();
+        let tasks = MemoryTasks::new(clock.clone());
+        let outcomes = MemoryOutcomes::new(clock.clone());
+        let workers = MemoryWorkers::new(clock.clone(), tasks, outcomes);
+        workers.add(
+            "worker",
+            Function::new(9 * SECOND, Ending::Silent, |_| {
+                Behaviour::Answers(3 * SECOND, json!(1))
+            }),
+        );
+        let script = Arc::new(Script::default());
+        let faulty = Faulty::new(workers.clone(), clock.clone(), Arc::clone(&script));
+        let ask = |patience| {
+            let asking = Asking::Wait(patience);
+            clock.run(faulty.ask("worker", "{}".to_owned(), asking)).unwrap()
+        };
+        assert!(matches!(ask(9 * SECOND), Asked::Answered(_)));
+        let lost = Transit::Lost { patience: SECOND };
+        *script.transits.lock().unwrap() = vec![lost.clone()];
+        assert!(matches!(ask(9 * SECOND), Asked::Unknown(_)));
+        assert_eq!(
+            workers.with(|state| state.starts.len()),
+            1,
+            "the request was lost"
+        );
+        let answered = Transit::Answered {
+            there: SECOND,
+            back: SECOND,
+        };
+        *script.transits.lock().unwrap() = vec![lost, answered];
+        assert!(matches!(ask(9 * SECOND), Asked::Unknown(_)));
+        assert_eq!(workers.with(|state| state.starts.len()), 2, "the answer was lost");
+    }
+
+    #[test]
+    fn outcomes_whose_answer_is_lost_come_again() {
+        let clock = VirtualClock::default();
+        let outcomes = MemoryOutcomes::new(clock.clone());
+        outcomes.with(|queue, now| queue.send(now, "news".to_owned()));
+        let script = Arc::new(Script::default());
+        let faulty = Faulty::new(outcomes.clone(), clock.clone(), Arc::clone(&script));
+        *script.transits.lock().unwrap() = vec![Transit::AnswerLost {
+            there: SECOND,
+            patience: 2 * SECOND,
+        }];
+        let lost = clock.run(faulty.receive()).unwrap();
+        assert!(matches!(lost, Err(PortError::Unknown { .. })), "{lost:?}");
+        assert_eq!(clock.run(faulty.receive()).unwrap(), Ok(Vec::new()), "hidden");
+        let again = clock.run(faulty.receive()).unwrap().unwrap();
+        assert_eq!(again[0].body, "news");
+    }
+}
