@@ -8,6 +8,7 @@ use crate::error::{excerpt, shorten};
 use crate::queue::names::LOCK_PREFIX;
 use crate::task::health::Coefficients;
 use crate::task::labourer::Labourers;
+use crate::task::life::GREENFIELD_DELTA;
 use crate::task::tables::{DESIRED_LAUNCH_TIME, FieldNames, Tables};
 use crate::warning::{Step, WarningKind};
 
@@ -258,7 +259,7 @@ fn task_config(at: &mut Section<'_, '_>, coefficients: Coefficients, has_outcome
     );
     let greenfield_delta = at.number(
         "greenfield_invocation_delta",
-        31_557_600_u64,
+        GREENFIELD_DELTA,
         86_400..=10_000_000_000,
         "seconds: so far beyond its start the greenfield of a running task lies, for everybody who works on these tables",
     );
