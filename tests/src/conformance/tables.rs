@@ -332,7 +332,7 @@ impl<T: Tables> Suite<'_, T> {
         let words = [
             "name",
             "status",
-            "order",
+            "group",
             "select",
             "missing",
             "it's \"x\"",
