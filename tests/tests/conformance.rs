@@ -247,7 +247,6 @@ async fn dynamo_tasks_conform_under_other_names() {
             completed_at: "end".to_owned(), // another one
             ..FieldNames::default()
         },
-        ..Tables::default()
     };
     dynamo_tasks_conform(TaskWrites::Insert, names).await;
 }

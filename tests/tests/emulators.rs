@@ -95,7 +95,23 @@ const MOTO: Emulator = Emulator {
         reason: "a transaction copies the tables unlocked and puts the copy back if it fails: of those that race more \
                  than one may win, and one may fail with 500 because a table changed under the copy",
     }],
-    tables: &[],
+    tables: &[
+        Exception {
+            check: "updates_are_refused_each_for_itself",
+            by_chance: false,
+            reason: "an UpdateItem that is refused for the item's size has set the attributes before",
+        },
+        Exception {
+            check: "updates_race",
+            by_chance: true,
+            reason: "a condition is looked at before the item is locked: of those that race more than one may win",
+        },
+        Exception {
+            check: "transactions_race",
+            by_chance: true,
+            reason: "as of tasks: of those that race more than one may win, or one may fail with 500",
+        },
+    ],
 };
 
 /// How long to wait before asking again whether a server answers.

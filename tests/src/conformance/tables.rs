@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::life::{Closing, LastError, Marks, Outcome, StoredTask, Waiting};
 use jobmill_core::task::record::{Attribute, Record, number_of};
 use jobmill_core::task::tables::{DESIRED_LAUNCH_TIME, FieldNames};
 use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Page, Range, Table, Test, Update, Write};
@@ -27,6 +28,7 @@ pub async fn tables_except<T: Tables>(tables: &T, names: &FieldNames, run: &str,
         what_is_nowhere,
         claims,
         claims_of_what_is_not_as_read,
+        the_life_of_a_task,
         numbers_are_compared_as_numbers,
         updates_answer_in_order,
         updates_are_refused_each_for_itself,
@@ -246,6 +248,76 @@ impl<T: Tables> Suite<'_, T> {
         assert_eq!(self.read("nowhere").await, None, "an update makes no item");
     }
 
+    /// The moves as the protocol has them. Each fits once.
+    async fn the_life_of_a_task(&self) {
+        let names = self.names;
+        let marks = Marks::at(1_709_701_600_000, 31_557_600);
+        self.put(Table::Tasks, &self.queued("life", "2000.5")).await;
+        let stored = async || StoredTask::read(names, self.read("life").await.unwrap()).unwrap();
+        let claim = async |chance: u64| {
+            let (update, claimed) = stored().await.claim(names, marks.ticket(chance));
+            assert_eq!(self.update(update.clone()).await, Updated::Done);
+            assert_eq!(self.update(update.clone()).await, Updated::Refused);
+            assert_eq!(stored().await, claimed);
+            (update, claimed)
+        };
+        let once = async |writes: &[Write]| {
+            assert_eq!(self.transact(writes).await, Transacted::Done);
+            let again = self.transact(writes).await;
+            assert!(matches!(again, Transacted::Refused(_)), "{again:?}");
+        };
+
+        let (first, claimed) = claim(1).await;
+        let (back, _) = claimed.give_back(names, 5);
+        assert_eq!(self.update(back.clone()).await, Updated::Done);
+        assert_eq!(self.update(back).await, Updated::Refused);
+        assert_eq!(
+            self.update(first).await,
+            Updated::Refused,
+            "a late copy of the claim"
+        );
+        assert_eq!(stored().await.attempts, 0);
+
+        let (_, claimed) = claim(2).await;
+        let error = LastError {
+            kind: "ValueError".to_owned(),
+            message: "no rows".to_owned(),
+        };
+        once(&claimed.park(names, 1_709_701_610_000, Some(&error))).await;
+        assert_eq!(self.read("life").await, None);
+        let range = self.range(Index::Waiting, &self.labourer("life"), "0", "1709701610");
+        let due = self.tables.read(&range).await.unwrap().records;
+        let waiting = Waiting::read(names, due[0].clone()).unwrap();
+        let (writes, queued) = waiting.requeue(names, Greenfield::from_millis(3_000));
+        once(&writes).await;
+        assert_eq!(self.read("life").await, Some(queued));
+
+        let (_, claimed) = claim(3).await;
+        let closing = Closing {
+            outcome: Outcome::Succeeded,
+            duration: Some(std::time::Duration::from_millis(1_500)),
+            error: None,
+            result: Some("{}".to_owned()),
+        };
+        once(&claimed.close(names, &closing, marks)).await;
+        assert_eq!(self.read("life").await, None);
+        let closed = vec![
+            equals(
+                &names.labourer_id_task_status,
+                Attribute::text(format!("{}_1", self.labourer("life"))),
+            ),
+            equals(&names.closed_at, Attribute::number(1_709_701_600)),
+            equals(&names.attempts, Attribute::number(2)),
+            absent(DESIRED_LAUNCH_TIME),
+        ];
+        assert!(self.holds(Table::Closed, &claimed.record, closed).await);
+        let again = self.transact(&claimed.park(names, 0, None)).await;
+        assert!(
+            matches!(again, Transacted::Refused(_)),
+            "what is closed does not wait"
+        );
+    }
+
     async fn numbers_are_compared_as_numbers(&self) {
         for (number, (stored, asked)) in [
             ("1.50", "1.5"),
@@ -332,7 +404,7 @@ impl<T: Tables> Suite<'_, T> {
         let words = [
             "name",
             "status",
-            "order",
+            "group",
             "select",
             "missing",
             "it's \"x\"",
