@@ -51,6 +51,26 @@ pub enum Mutant {
     IdsWithoutQueue,
     /// The cursor of a run passes the line at which it stops.
     StopPassed,
+    /// Claims go out though the lease may run out before they land.
+    ClaimUnleased,
+    /// A claim is not conditional.
+    ClaimBlindly,
+    /// A claim without an answer counts as not made.
+    ClaimForgottenInDoubt,
+    /// A worker is started though the lease has run out.
+    StartUnleased,
+    /// A start without an answer is tried again.
+    StartAgain,
+    /// A claimed task is given back whoever holds it.
+    GiveBackBlindly,
+    /// A task is settled whoever holds it.
+    SettleBlindly,
+    /// A task is closed, or put into the retry table, whether it is closed already or not.
+    CloseTwice,
+    /// The lock of a group is given back while claims are not answered.
+    ReleaseEarly,
+    /// After a take-over claims go out at once, without a look at what others have left running.
+    TakenOverBlindly,
 }
 
 #[cfg(jobmill_mutants)]

@@ -95,16 +95,7 @@ impl Line {
         wall_ms: i64,
         error_type: Option<&str>,
     ) -> Option<String> {
-        let values = std::mem::take(&mut self.0);
-        if values.is_empty() {
-            return None;
-        }
-        let mut line = Map::new();
-        let mut definitions = Vec::new();
-        for (metric, value) in values.into_values() {
-            definitions.push(json!({ "Name": metric.name, "Unit": metric.unit }));
-            line.insert(metric.name.to_owned(), value.into());
-        }
+        let (mut line, definitions) = self.begin()?;
         let mut directives = vec![json!({
             "Namespace": NAMESPACE, "Dimensions": [[FUNCTION]], "Metrics": definitions,
         })];
@@ -115,15 +106,50 @@ impl Line {
                 "Metrics": [{ "Name": ERRORS, "Unit": "Count" }],
             }));
         }
-        line.insert(FUNCTION.to_owned(), properties.function_name.as_str().into());
-        line.insert("request_id".to_owned(), properties.request_id.as_str().into());
-        line.extend(properties.more.clone());
-        line.insert(
-            "_aws".to_owned(),
-            json!({ "Timestamp": wall_ms, "CloudWatchMetrics": directives }),
-        );
+        finish(&mut line, properties, wall_ms, directives);
         Some(Value::Object(line).to_string())
     }
+
+    /// The same for one part of the whole: with a second dimension, its name and its value.
+    pub fn take_by(
+        &mut self,
+        properties: &Properties,
+        wall_ms: i64,
+        (dimension, value): (&str, &str),
+    ) -> Option<String> {
+        let (mut line, definitions) = self.begin()?;
+        line.insert(dimension.to_owned(), value.into());
+        let directives = vec![json!({
+            "Namespace": NAMESPACE, "Dimensions": [[FUNCTION, dimension]], "Metrics": definitions,
+        })];
+        finish(&mut line, properties, wall_ms, directives);
+        Some(Value::Object(line).to_string())
+    }
+
+    /// The numbers and what they are called; nothing if there are none.
+    fn begin(&mut self) -> Option<(Map<String, Value>, Vec<Value>)> {
+        let values = std::mem::take(&mut self.0);
+        if values.is_empty() {
+            return None;
+        }
+        let mut line = Map::new();
+        let mut definitions = Vec::new();
+        for (metric, value) in values.into_values() {
+            definitions.push(json!({ "Name": metric.name, "Unit": metric.unit }));
+            line.insert(metric.name.to_owned(), value.into());
+        }
+        Some((line, definitions))
+    }
+}
+
+fn finish(line: &mut Map<String, Value>, properties: &Properties, wall_ms: i64, directives: Vec<Value>) {
+    line.insert(FUNCTION.to_owned(), properties.function_name.as_str().into());
+    line.insert("request_id".to_owned(), properties.request_id.as_str().into());
+    line.extend(properties.more.clone());
+    line.insert(
+        "_aws".to_owned(),
+        json!({ "Timestamp": wall_ms, "CloudWatchMetrics": directives }),
+    );
 }
 
 #[cfg(test)]
@@ -186,6 +212,20 @@ mod tests {
         );
         line.add(Metric::Started.definition(), 1);
         assert_eq!(taken(&mut line, None)["Started"], json!(1.0));
+    }
+
+    #[test]
+    fn a_part_of_the_whole_has_a_dimension_of_its_own() {
+        let mut line = Line::default();
+        line.add(Metric::Started.definition(), 4);
+        let text = line.take_by(&properties(), 1_709_700_000_000, ("Labourer", "report"));
+        let text: Value = serde_json::from_str(&text.unwrap()).unwrap();
+        assert_embedded(&text);
+        assert_eq!(
+            (&text["Labourer"], &text["Started"]),
+            (&json!("report"), &json!(4.0))
+        );
+        assert_eq!(line.take_by(&properties(), 0, ("Labourer", "report")), None);
     }
 
     #[test]

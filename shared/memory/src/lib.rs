@@ -1,7 +1,7 @@
 //! The ports of the engine in memory, on virtual time: deterministic, without a runtime, without a clock of its own.
 //! The state behind each port is a plain machine ([`Bucket`], [`TableState`]) that takes the time as an argument.
 
-mod dispatch;
+pub mod dispatch;
 pub mod faulty;
 mod rng;
 mod siblings;

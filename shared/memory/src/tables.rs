@@ -15,8 +15,8 @@ use jobmill_engine::schedule::ports::MetaRow;
 
 use crate::refused;
 
-/// The operation that updates several items, each by itself; it creates tasks, too.
-pub const UPDATE: &str = "dynamodb:BatchExecuteStatement";
+/// The operation that updates several items, each by itself.
+pub const UPDATE: &str = "dynamodb:BatchExecuteStatement UPDATE";
 /// The operation that writes all or nothing.
 pub const TRANSACT: &str = "dynamodb:TransactWriteItems";
 /// The operation that reads an index.

@@ -38,7 +38,7 @@ pub enum Weight {
 }
 
 impl Violation {
-    fn outcome(what: String) -> Self {
+    pub(super) fn outcome(what: String) -> Self {
         Self {
             weight: Weight::Outcome,
             what,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use jobmill_core::task::item::Task;
 use jobmill_engine::ports::PortError;
 use jobmill_memory::faulty::{
-    COMPLETE, CREATE, CREATE_IN_DOUBT, DELETE, Faults, INVOKE, Lot, PUT, QUERY, Transit,
+    ANSWER, ASK, ASK_EVENT, COMPLETE, CREATE, CREATE_IN_DOUBT, DELETE, Faults, INVOKE, Lot, PUT, QUERY,
+    Transit, UPDATE,
 };
 use jobmill_memory::{Rng, VirtualClock};
 
@@ -227,7 +228,9 @@ impl Connection {
     fn late(&self, operation: &str) -> Duration {
         let (network, rates) = (&self.network, &self.network.rates);
         let latest = match operation {
-            CREATE => rates.latest_task,
+            CREATE | UPDATE => rates.latest_task,
+            // The platform takes a start soon, or never.
+            ASK | ASK_EVENT | ANSWER => PATIENCE,
             _ => rates.latest_object,
         };
         // By chance a late request is late by chance.
@@ -275,11 +278,13 @@ impl Connection {
                 operation,
                 message: "500 by a fault".to_owned(),
             }),
-            Fault::Twice if !matches!(operation, CREATE | CREATE_IN_DOUBT) => Transit::Twice {
-                there: SOON,
-                back: SOON,
-                again: self.late(operation),
-            },
+            Fault::Twice if !matches!(operation, CREATE | CREATE_IN_DOUBT | ASK | ASK_EVENT | ANSWER) => {
+                Transit::Twice {
+                    there: SOON,
+                    back: SOON,
+                    again: self.late(operation),
+                }
+            }
             Fault::Twice => answered,
             Fault::Frozen => {
                 self.freezes(FROZEN_FOR);
@@ -295,7 +300,7 @@ impl Connection {
             Fault::FrozenUnsent => {
                 let frozen_for = self.freezes(FROZEN_FOR);
                 Transit::Answered {
-                    there: if operation == CREATE {
+                    there: if matches!(operation, CREATE | UPDATE) {
                         SOON
                     } else {
                         frozen_for + SOON

@@ -6,9 +6,11 @@
 //! engine's state.
 
 mod auditor;
+pub mod dispatch;
 mod expected;
 mod faults;
 mod foreign;
+mod machine;
 mod operator;
 mod orchestrator;
 mod sandbox;

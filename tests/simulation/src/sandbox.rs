@@ -1,10 +1,7 @@
 //! Invocations: each a sandbox that is polled, frozen, killed, and whose answer is looked at.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as PollContext, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jobmill_core::job::event;
@@ -15,32 +12,18 @@ use jobmill_memory::VirtualHost;
 use jobmill_memory::faulty::Faulty;
 
 use super::auditor;
-use super::faults::{Connection, Network};
+use super::faults::Connection;
+use super::machine::{Machine, Turn};
 use super::scenario::REQUEST_TIME;
 use super::simulation::{Delivery, Ended, Simulation};
 
 /// Lambda repeats an asynchronous event that failed after one minute, then after two.
 const RETRIES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
 
-type Running = Pin<Box<dyn Future<Output = Result<Outcome, EngineError>>>>;
-
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// An invocation under way.
 pub(super) struct Sandbox {
     pub(super) delivery: Delivery,
-    running: Running,
-    connection: Arc<Connection>,
-    host: VirtualHost,
-    woken: Arc<Woken>,
-    thaws_at: Option<Duration>,
-    killed_at: Duration,
+    machine: Machine<Result<Outcome, EngineError>>,
 }
 
 impl Simulation<'_> {
@@ -85,7 +68,7 @@ impl Simulation<'_> {
         let (config, machine) = (Arc::clone(&deployment.config), host.clone());
         let event = delivery.event.clone();
         let limits = self.scenario.limits;
-        let running: Running = Box::pin(async move {
+        let running = Box::pin(async move {
             let observer = |_: Observation<'_>| {};
             let engine = Engine {
                 store: &store,
@@ -99,63 +82,25 @@ impl Simulation<'_> {
             };
             engine.run(event::read(event)?, &context).await
         });
-        let killed_at = self.now() + lifetime;
-        clock.schedule(killed_at, || {});
-        self.sandboxes.push(Sandbox {
-            delivery,
-            running,
-            connection,
-            host,
-            woken: Arc::new(Woken(AtomicBool::new(true))),
-            thaws_at: None,
-            killed_at,
-        });
+        let machine = Machine::new(running, connection, host, lifetime);
+        self.sandboxes.push(Sandbox { delivery, machine });
     }
 
     /// Lets every sandbox go on that can. `false` if none can.
     pub(super) fn poll(&mut self) -> bool {
-        let now = self.now();
         let mut moved = false;
         let mut at = 0;
         while let Some(sandbox) = self.sandboxes.get_mut(at) {
-            let frozen = sandbox.thaws_at.is_some_and(|thaw| now < thaw);
-            let killed = sandbox.killed_at <= now;
-            if frozen || !(killed || sandbox.woken.0.swap(false, Ordering::Relaxed)) {
-                at += 1;
-                continue;
-            }
-            moved = true;
-            // One that has just woken up is not frozen again before it has done something.
-            let thawed = sandbox.thaws_at.take().is_some();
-            if !thawed && !killed && self.network.strikes(self.scenario.rates.frozen) {
-                let frozen_for = self.network.freeze();
-                sandbox.freeze(&self.network, frozen_for);
-                continue;
-            }
-            let answer = if killed {
-                Some(None)
-            } else {
-                let waker = Waker::from(Arc::clone(&sandbox.woken));
-                match sandbox
-                    .running
-                    .as_mut()
-                    .poll(&mut PollContext::from_waker(&waker))
-                {
-                    _ if sandbox.connection.dead.load(Ordering::Relaxed) => Some(None),
-                    Poll::Ready(answer) => Some(Some(answer)),
-                    Poll::Pending => None,
+            match sandbox.machine.turn(self.scenario.rates.frozen) {
+                Turn::Waits => at += 1,
+                Turn::Moved => {
+                    moved = true;
+                    at += 1;
                 }
-            };
-            match answer {
-                Some(answer) => {
+                Turn::Over(answer) => {
+                    moved = true;
                     let sandbox = self.sandboxes.remove(at);
                     self.ended(sandbox, answer);
-                }
-                None => {
-                    if let Some(frozen_for) = sandbox.connection.take_freeze() {
-                        sandbox.freeze(&self.network, frozen_for);
-                    }
-                    at += 1;
                 }
             }
         }
@@ -163,7 +108,7 @@ impl Simulation<'_> {
     }
 
     fn ended(&mut self, sandbox: Sandbox, answer: Option<Result<Outcome, EngineError>>) {
-        let invocation = sandbox.connection.invocation;
+        let invocation = sandbox.machine.connection.invocation;
         self.tell(|| match &answer {
             None => format!("#{invocation} is dead"),
             Some(Ok(outcome)) => format!("#{invocation} answers: {outcome:?}"),
@@ -186,27 +131,7 @@ impl Simulation<'_> {
             invocation,
             kind: delivery.kind,
             answer,
-            unanswered: sandbox.connection.unanswered.load(Ordering::Relaxed),
-        });
-    }
-}
-
-impl Sandbox {
-    fn freeze(&mut self, network: &Network, frozen_for: Duration) {
-        let now = network.clock.now();
-        match network.rng.below(3) {
-            0 => self.host.miss_monotonic(frozen_for),
-            1 => self.host.miss_wall(frozen_for),
-            _ => {}
-        }
-        self.thaws_at = Some(now + frozen_for);
-        self.killed_at += frozen_for;
-        self.woken.0.store(true, Ordering::Relaxed);
-        for moment in [now + frozen_for, self.killed_at] {
-            network.clock.schedule(moment, || {});
-        }
-        network.log.tell(now, || {
-            format!("#{} is frozen for {frozen_for:?}", self.connection.invocation)
+            unanswered: sandbox.machine.connection.unanswered.load(Ordering::Relaxed),
         });
     }
 }

@@ -245,6 +245,11 @@ impl Config {
         names::Keys::new(&self.s3_prefix, file_name)
     }
 
+    /// The key of the lock of a group of labourers: `dispatch/{group}.json`.
+    pub fn group_key(&self, group: &str) -> String {
+        self.key(&format!("dispatch/{group}.json"))
+    }
+
     /// The name of the queue file of a run: `tasks_queue_{run id}.txt`.
     pub fn file_name(&self, run_id: &str) -> String {
         let (stem, extension) = &self.queue_file;

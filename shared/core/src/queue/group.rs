@@ -56,6 +56,9 @@ pub struct Used {
     /// By each bound of its `concurrency`, in their order, and by value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<BTreeMap<String, u32>>,
+    /// What is left of its `rate`, in thousandths of a start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_left: Option<u64>,
 }
 
 /// What a wake-up does that finds a lock.
@@ -224,6 +227,7 @@ mod tests {
             Used {
                 tasks: 3,
                 keys: vec![BTreeMap::from([("roma".to_owned(), 2)])],
+                starts_left: Some(500),
             },
         )]);
         for lock in [
@@ -266,6 +270,7 @@ mod tests {
             Used {
                 tasks: 60_000,
                 keys: vec![keys],
+                starts_left: None,
             },
         )]);
         assert_eq!(held().released(Some(used)).used, None);

@@ -5,3 +5,4 @@ pub mod group;
 pub mod lock;
 pub mod names;
 pub mod receipt;
+pub mod wake_up;

@@ -16,6 +16,11 @@ impl Greenfield {
     /// The beginning of the queue.
     pub const ZERO: Self = Self(0);
 
+    /// Before every other.
+    pub const FIRST: Self = Self(-LARGEST);
+    /// After every other.
+    pub const LAST: Self = Self(LARGEST);
+
     /// From billionths.
     pub const fn from_nanos(nanos: i128) -> Self {
         Self(nanos)

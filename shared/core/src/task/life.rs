@@ -481,3 +481,254 @@ fn to_json(value: &Attribute) -> Option<Value> {
         Attribute::B(_) | Attribute::Bs(_) => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_700_000_000_250;
+
+    fn names() -> FieldNames {
+        FieldNames::default()
+    }
+
+    fn marks() -> Marks {
+        Marks::at(NOW_MS, GREENFIELD_DELTA)
+    }
+
+    /// A queued task with attributes that nobody here knows.
+    fn queued() -> StoredTask {
+        let record = Record::from([
+            ("task_id".to_owned(), Attribute::text("t")),
+            ("labourer_id".to_owned(), Attribute::text("report")),
+            ("created_at".to_owned(), Attribute::number("1699999000.5")),
+            ("greenfield".to_owned(), Attribute::number("2000.5000")),
+            ("attempts".to_owned(), Attribute::number(1)),
+            ("payload".to_owned(), Attribute::text("{\"k\": 1, \"row\": 7}")),
+            ("x".to_owned(), Attribute::Bs(vec![vec![1, 2]])),
+        ]);
+        StoredTask::read(&names(), record).unwrap()
+    }
+
+    fn claimed() -> StoredTask {
+        queued().claim(&names(), marks().ticket(42)).1
+    }
+
+    #[test]
+    fn a_ticket_is_of_this_second_a_year_ahead_and_its_own() {
+        assert_eq!(marks().ticket(42).to_string(), "1731557600.000000042");
+        assert_eq!(marks().running_for(marks().ticket(42)), Duration::ZERO);
+        let later = Marks::at(NOW_MS + 90_000, GREENFIELD_DELTA);
+        assert_eq!(later.running_for(marks().ticket(42)), Duration::from_secs(90));
+        assert!(marks().last_queued() < Greenfield::from_millis(NOW_MS));
+        assert!(marks().first_running() > marks().last_queued());
+        assert!(marks().ticket(0) > marks().first_running());
+    }
+
+    #[test]
+    fn a_claim_is_conditional_on_what_was_read_and_keeps_the_place() {
+        let (update, claimed) = queued().claim(&names(), marks().ticket(42));
+        assert_eq!(
+            update.when,
+            [
+                // With every digit as it is written there.
+                Test::Equals("greenfield".to_owned(), Attribute::number("2000.5000")),
+                Test::Equals("attempts".to_owned(), Attribute::number(1)),
+                Test::Absent("completed_at".to_owned()),
+            ]
+        );
+        assert_eq!(claimed.attempts, 2);
+        assert_eq!(claimed.place(), Some(queued().greenfield));
+        assert_eq!(claimed.record.get("x"), queued().record.get("x"));
+        assert_eq!(claimed.unclaimed(&names()), queued());
+    }
+
+    #[test]
+    fn what_was_never_tried_has_no_attempts_to_compare() {
+        let mut record = queued().record;
+        record.remove("attempts");
+        let task = StoredTask::read(&names(), record).unwrap();
+        let (update, claimed) = task.claim(&names(), marks().ticket(1));
+        assert_eq!(claimed.attempts, 1);
+        assert!(update.when.contains(&Test::Absent("attempts".to_owned())));
+    }
+
+    #[test]
+    fn what_is_given_back_stands_a_little_behind_its_place_with_its_old_attempts() {
+        let (update, back) = claimed().give_back(&names(), 7);
+        assert_eq!(
+            update.when,
+            [Test::Equals(
+                "greenfield".to_owned(),
+                Attribute::number("1731557600.000000042")
+            )]
+        );
+        assert_eq!(
+            (back.attempts, back.greenfield.to_string()),
+            (1, "2000.500000008".to_owned())
+        );
+        // A late copy of the claim does not fit.
+        let (late, _) = queued().claim(&names(), marks().ticket(42));
+        assert!(!late.when.contains(&Test::Equals(
+            "greenfield".to_owned(),
+            Attribute::number(back.greenfield)
+        )));
+    }
+
+    #[test]
+    fn a_success_is_closed_with_what_sosw_looks_for() {
+        let closing = Closing {
+            outcome: Outcome::Succeeded,
+            duration: Some(Duration::from_millis(1_500)),
+            error: None,
+            result: Some("{\"rows\":3}".to_owned()),
+        };
+        let [delete, put] = claimed().close(&names(), &closing, marks());
+        let ticket = Test::Equals("greenfield".to_owned(), Attribute::number("1731557600.000000042"));
+        assert_eq!(
+            delete,
+            Write::Delete {
+                table: Table::Tasks,
+                key: Record::from([("task_id".to_owned(), Attribute::text("t"))]),
+                when: vec![ticket],
+            }
+        );
+        let Write::Put {
+            table: Table::Closed,
+            record,
+            when,
+        } = put
+        else {
+            panic!("{put:?}");
+        };
+        assert_eq!(when, [Test::Absent("task_id".to_owned())]);
+        for (name, value) in [
+            ("labourer_id_task_status", Attribute::text("report_1")),
+            ("closed_at", Attribute::number(1_700_000_000)),
+            ("completed_at", Attribute::number(1_700_000_000)),
+            ("outcome", Attribute::text("succeeded")),
+            ("duration", Attribute::number("1.5")),
+            ("result", Attribute::text("{\"rows\":3}")),
+            ("payload", Attribute::text("{\"k\": 1, \"row\": 7}")),
+            ("x", Attribute::Bs(vec![vec![1, 2]])),
+        ] {
+            assert_eq!(record.get(name), Some(&value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_closed_or_parked_only_if_its_worker_has_not_marked_it() {
+        let unmarked = Test::Absent("completed_at".to_owned());
+        let error = LastError {
+            kind: "ValueError".to_owned(),
+            message: "no".to_owned(),
+        };
+        let closing = Closing {
+            outcome: Outcome::Failed,
+            duration: None,
+            error: Some(error.clone()),
+            result: None,
+        };
+        let [delete, put] = claimed().close(&names(), &closing, marks());
+        assert!(matches!(delete, Write::Delete { when, .. } if when.contains(&unmarked)));
+        assert!(
+            matches!(put, Write::Put { record, .. } if !record.contains_key("completed_at")
+            && text_of(&record, "labourer_id_task_status") == Some("report_0"))
+        );
+        let [delete, put, check] = claimed().park(&names(), NOW_MS + 10_000, Some(&error));
+        assert!(matches!(delete, Write::Delete { when, .. } if when.contains(&unmarked)));
+        assert!(matches!(&check, Write::Check { table: Table::Closed, when, .. } if when.len() == 1));
+        let Write::Put {
+            table: Table::Retry,
+            record,
+            ..
+        } = put
+        else {
+            panic!("{put:?}");
+        };
+        let due = record.get(DESIRED_LAUNCH_TIME);
+        assert_eq!(due, Some(&Attribute::number("1700000010.25")));
+
+        let waiting = Waiting::read(&names(), record).unwrap();
+        let place = waiting.place().unwrap();
+        let ([put, delete, check], again) = waiting.requeue(&names(), place);
+        assert!(matches!(put, Write::Put { table: Table::Tasks, when, .. }
+            if when == [Test::Absent("labourer_id".to_owned())]));
+        assert!(matches!(delete, Write::Delete { table: Table::Retry, key, when }
+            if key.len() == 2 && when.len() == 2));
+        assert!(matches!(
+            check,
+            Write::Check {
+                table: Table::Closed,
+                ..
+            }
+        ));
+        let again = StoredTask::read(&names(), again).unwrap();
+        assert_eq!((again.greenfield, again.attempts), (queued().greenfield, 2));
+        assert!(!again.record.contains_key(DESIRED_LAUNCH_TIME));
+    }
+
+    #[test]
+    fn a_worker_gets_the_row_as_it_was_before_the_claim() {
+        let more = [("not_after", Value::from(9)), ("row", Value::from(1))];
+        let payload = payload_of(&names(), &claimed(), &more).unwrap();
+        let expected = serde_json::json!({
+            "k": 1, "row": 7, "not_after": 9, "task_id": "t", "labourer_id": "report",
+            "created_at": 1_699_999_000.5, "greenfield": 2000.5, "attempts": 1,
+        });
+        let read =
+            |text: &str| serde_json::from_str::<std::collections::BTreeMap<String, Value>>(text).unwrap();
+        let (payload, expected) = (read(&payload), read(&expected.to_string()));
+        assert_eq!(
+            payload.keys().collect::<Vec<_>>(),
+            expected.keys().collect::<Vec<_>>()
+        );
+        for (name, value) in &expected {
+            let same = match (value.as_f64(), payload.get(name).and_then(Value::as_f64)) {
+                (Some(expected), Some(found)) => expected == found,
+                _ => payload.get(name) == Some(value),
+            };
+            assert!(same, "{name}: {payload:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_no_object_is_said() {
+        let with = |payload: Attribute| {
+            let mut task = claimed();
+            task.record.insert("payload".to_owned(), payload);
+            payload_of(&names(), &task, &[])
+        };
+        for (payload, why) in [
+            (Attribute::text("[1, 2]"), "a list"),
+            (Attribute::text("nonsense"), "JSON"),
+            (Attribute::number(5), "not an object"),
+        ] {
+            let error = with(payload.clone()).unwrap_err();
+            assert!(error.contains(why), "{payload:?}: {error}");
+        }
+        assert!(with(Attribute::Null).is_ok());
+        let map = Record::from([("k".to_owned(), Attribute::Bool(true))]);
+        assert!(with(Attribute::M(map)).unwrap().contains("\"k\":true"));
+    }
+
+    #[test]
+    fn what_is_no_task_says_why_and_keeps_its_record() {
+        for (name, value, why) in [
+            ("attempts", Attribute::number("1.5"), "a whole number"),
+            ("attempts", Attribute::text("1"), "a whole number"),
+            ("attempts", Attribute::number(-1), "a whole number"),
+            ("greenfield", Attribute::text("1"), "a number"),
+            ("task_id", Attribute::number(1), "text"),
+        ] {
+            let mut record = queued().record;
+            record.insert(name.to_owned(), value);
+            let (malformed, kept) = StoredTask::read(&names(), record.clone()).unwrap_err();
+            assert!(
+                malformed.0.contains(why) && malformed.0.contains(name),
+                "{malformed}"
+            );
+            assert_eq!(kept, record);
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jobmill_core::task::record::Record;
 use jobmill_core::task::write::{Page, Range, Update, Write};
+use serde::Serialize;
 
 use crate::ports::PortResult;
 
@@ -95,9 +96,10 @@ pub enum Asked {
 }
 
 /// Why a worker can't be started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unfit {
     /// The stable type, e.g. `FunctionNotFound`, `AccessDenied`.
+    #[serde(rename = "type")]
     pub kind: &'static str,
     /// What the service said, and what to do.
     pub message: String,

@@ -1,0 +1,82 @@
+//! What can be watched while tasks are dispatched.
+
+use std::time::Duration;
+
+use jobmill_core::task::life::{LastError, Outcome};
+
+use super::ports::Unfit;
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// A worker was started, or may have been.
+    Started {
+        /// Whose.
+        labourer_id: String,
+        /// The time since its claim was decided, that is since a slot was free.
+        waited: Duration,
+    },
+    /// A task is closed.
+    Closed {
+        /// Which.
+        task_id: String,
+        /// Whose.
+        labourer_id: String,
+        /// How it ended.
+        outcome: Outcome,
+        /// How long its last attempt took, if that is known.
+        duration: Option<Duration>,
+        /// Why it failed.
+        error: Option<LastError>,
+    },
+    /// An attempt failed or expired; the task waits for another.
+    Parked {
+        /// Which.
+        task_id: String,
+        /// Whose.
+        labourer_id: String,
+        /// Why.
+        error: Option<LastError>,
+    },
+    /// Nothing of a labourer is started for a while.
+    Suspended {
+        /// Whose.
+        labourer_id: String,
+        /// Why, and what to do.
+        why: Unfit,
+    },
+    /// A labourer that was suspended works again.
+    Resumed {
+        /// Whose.
+        labourer_id: String,
+    },
+    /// The platform did not start a worker, for want of concurrency.
+    Throttled {
+        /// Whose.
+        labourer_id: String,
+    },
+    /// Nobody knows whether an attempt was started: it ends, or expires.
+    NoAnswer {
+        /// Which task.
+        task_id: String,
+        /// Which attempt.
+        attempts: u32,
+        /// What went wrong.
+        message: String,
+    },
+    /// An item can't be dispatched, or not be settled.
+    Unreadable {
+        /// Which.
+        task_id: String,
+        /// Why.
+        why: String,
+    },
+    /// A message in the queue of outcomes is none.
+    UnreadableOutcome {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Told what happens, in order.
+pub type Observer<'a> = dyn Fn(Observation) + Send + Sync + 'a;

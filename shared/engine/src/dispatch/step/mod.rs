@@ -1,0 +1,1196 @@
+//! The decisions of dispatching, without I/O and without a clock: what is claimed and started next, what an answer means,
+//! how a task ends, when it is over. Whoever performs them says what time it is and what came back.
+//!
+//! Whatever happens, no claim goes out when the lease may run out before it lands, no attempt is started twice, and
+//! nothing is moved but on condition of the very number that its claim wrote.
+
+mod answers;
+mod desk;
+mod line;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use jobmill_core::queue::group::UsedSlots;
+use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::labourer::{Completion, Labourer};
+use jobmill_core::task::life::{Closing, LastError, Marks, Outcome, StoredTask, payload_of};
+use jobmill_core::task::outcome::{self, Ending};
+use jobmill_core::task::record::{Record, number_of};
+use jobmill_core::task::tables::FieldNames;
+use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Range, Update, Write};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::dispatch::observe::Observation;
+use crate::dispatch::ports::{Asking, Unfit};
+use crate::error::EngineError;
+use crate::mutants::{self, Mutant};
+
+use desk::{Backoff, Desk, Function, START_PATIENCE};
+pub(crate) use slots::Foreign;
+use slots::Values;
+
+/// So many tasks whose answer is waited for, all labourers together: a Lambda instance has 1,024 file descriptors.
+pub(crate) const MOST_WAITED_FOR: usize = 900;
+/// Requests of a kind under way. While so many are, what comes next is gathered.
+const UPDATES_IN_FLIGHT: usize = 8;
+const SETTLES_IN_FLIGHT: usize = 8;
+/// Tasks in one transaction, and bytes of them.
+const TASKS_A_SETTLE: usize = 50;
+const BYTES_A_SETTLE: usize = 2 << 20;
+/// Bytes of queued tasks that are kept in memory; beyond that a queue is only read when none of it is left.
+const MOST_BYTES_READY: usize = 64 << 20;
+/// Waiting tasks that are put back in one transaction: three writes each.
+const REQUEUED_AT_ONCE: usize = MOST_WRITES / 3;
+/// Waiting tasks that are read at once.
+const RETRY_PAGE: u32 = 100;
+/// Running tasks that are read at once.
+const SURVEY_PAGE: u32 = 1_000;
+/// How often is looked for tasks that others have left running, or that workers mark themselves; and for all others.
+const BUSY_SURVEY: Duration = Duration::from_secs(2);
+const CALM_SURVEY: Duration = Duration::from_secs(30);
+/// How often the retry table is looked at.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// A waiting task that could not be put back is left alone for so long.
+const POSTPONED: Duration = Duration::from_secs(30);
+/// What was claimed or settled lately is remembered for so long: an index may still show it.
+const REMEMBERED: Duration = Duration::from_secs(30);
+/// The index shows every claim after so long.
+pub(crate) const INDEX_LAG: Duration = Duration::from_secs(10);
+/// What is waited after a request to the tables that was pushed back.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// A lease with less left than a request may take and this is not used for claims.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// The last moments of an invocation, in which nothing is waited for any more.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
+
+/// What does not change while an invocation dispatches.
+pub(crate) struct Settings {
+    pub(crate) names: FieldNames,
+    /// Seconds that a claim puts a task ahead.
+    pub(crate) delta: u64,
+    /// How long the lease is.
+    pub(crate) lease: Duration,
+    /// How long a request may take: no claim goes out when the lease has less left.
+    pub(crate) request_time: Duration,
+    /// No claims from then on, by the monotonic clock.
+    pub(crate) claims_until: Duration,
+    /// When the invocation has to be over.
+    pub(crate) deadline: Duration,
+    /// With nothing to do for so long it is over.
+    pub(crate) idle: Duration,
+    /// Tasks that wait for another attempt are something to do, however long they wait.
+    pub(crate) waits_for_retries: bool,
+    /// Whether there is a queue of outcomes.
+    pub(crate) has_outcomes: bool,
+}
+
+/// The moment of a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// By the monotonic clock.
+    pub(crate) at: Duration,
+    /// By the wall clock, milliseconds since 1970.
+    pub(crate) wall_ms: i64,
+    /// How long the lease has been held since it was last granted.
+    pub(crate) held_for: Duration,
+    /// Somebody wants the machine back: time is short.
+    pub(crate) should_stop: bool,
+}
+
+/// What an update is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Claim,
+    GiveBack,
+}
+
+/// What is to be done now.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Read a part of an index for a labourer.
+    Read(usize, Range),
+    /// Read a task as it is.
+    Check(String),
+    /// Carry out these updates, of these tasks.
+    Update(Vec<(String, Purpose)>, Vec<Update>),
+    /// Start the worker of this task.
+    Ask {
+        task_id: String,
+        function: String,
+        payload: String,
+        asking: Asking,
+    },
+    /// Carry out this transaction, which settles these tasks.
+    Settle(Vec<String>, Vec<Write>),
+    /// Carry out this transaction, which puts these waiting tasks of a labourer back.
+    Requeue(usize, Vec<Requeued>, Vec<Write>),
+    /// Ask how long the function of a labourer may run.
+    Fit(usize, String),
+    /// Wait for outcomes.
+    Receive,
+    /// These outcomes are done with.
+    Acknowledge(Vec<String>),
+    /// The lease begins anew.
+    Renew(Duration),
+    /// Give the lock back.
+    Release(Option<UsedSlots>),
+}
+
+/// A waiting task that is put back into the queue, or taken away because it is closed.
+#[derive(Debug, Clone)]
+pub(crate) struct Requeued {
+    pub(crate) waiting: jobmill_core::task::life::Waiting,
+    /// As it stands in the queue then; none: it is only taken away.
+    pub(crate) queued: Option<Record>,
+}
+
+/// What comes after the actions of a step.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Wait for an answer, and no longer than until then.
+    Wait(Duration),
+    /// It is over.
+    End(End),
+}
+
+/// Why it is over.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// There was nothing to do for a while.
+    Idle,
+    /// The time is short.
+    TimeShort,
+    /// Somebody else has the lock, or the lease ran out.
+    LockLost,
+    /// A service refused.
+    Failed(EngineError),
+}
+
+/// What to do, and what then.
+pub(crate) struct Step {
+    pub(crate) actions: Vec<Action>,
+    pub(crate) then: Then,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its claim is to go out, or is under way.
+    Claiming,
+    /// Nobody knows whether its claim was carried out: it is being read.
+    Checking,
+    /// It is ours, and its worker is to be asked.
+    Starting,
+    /// Its worker is being asked.
+    Asking,
+    /// It is to be given back, or that is under way.
+    Returning,
+    /// It was handed to the platform, or nobody knows: its outcome will come, or it expires.
+    Away,
+    /// How it ends is known.
+    Settling,
+    /// It could not be settled: it is being read.
+    Rereading,
+}
+
+/// How a task goes on.
+#[derive(Debug, Clone)]
+enum Verdict {
+    Close(Closing),
+    Park {
+        due_ms: i64,
+        error: Option<LastError>,
+    },
+    /// The closed table has it.
+    Discard,
+}
+
+/// A task in hand.
+struct Held {
+    desk: usize,
+    task: StoredTask,
+    values: Values,
+    stage: Stage,
+    /// Whether it takes a slot of ours.
+    counted: bool,
+    /// When its claim was decided.
+    since: Duration,
+    /// When its worker was asked.
+    asked_at: Option<Duration>,
+    /// It counts among those whose answer is waited for.
+    waited_for: bool,
+    /// An update of it went without an answer: it may have been carried out, or may be yet.
+    in_doubt: bool,
+    /// It is settled by itself, since it was refused in company.
+    alone: bool,
+    /// It may only be settled with less, since the whole is too large.
+    bare: bool,
+    verdict: Option<Verdict>,
+    /// Outcomes that are acknowledged once it is settled.
+    handles: Vec<String>,
+    timer: Option<(Duration, u64)>,
+}
+
+/// What was claimed or settled lately.
+struct Recent {
+    /// Its attempts after the claim.
+    attempts: u32,
+    ticket: Greenfield,
+    until: Duration,
+}
+
+/// Where the lock is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It is ours, and claims go out.
+    Claiming,
+    /// No more claims; once all are answered it is released.
+    Stopping,
+    /// Its release is under way.
+    Releasing,
+    /// It is given back or lost: what is under way is settled.
+    Released,
+}
+
+/// Counts of what an invocation has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Tally {
+    /// Attempts whose workers were started, or may have been.
+    pub started: u64,
+    /// Tasks closed as succeeded.
+    pub succeeded: u64,
+    /// Tasks closed as failed.
+    pub failed: u64,
+    /// Tasks closed as expired.
+    pub expired: u64,
+    /// Attempts that failed or expired, whose tasks wait for another.
+    pub retried: u64,
+    /// Tasks put back into the queue after their wait.
+    pub requeued: u64,
+    /// Claimed tasks that were given back unstarted.
+    pub given_back: u64,
+}
+
+/// Dispatching under way.
+pub(crate) struct Dispatch {
+    settings: Settings,
+    desks: Vec<Desk>,
+    tasks: HashMap<String, Held>,
+    recent: HashMap<String, Recent>,
+    recent_order: VecDeque<(Duration, String)>,
+    /// Labourers for whom there may be something to do.
+    dirty: VecDeque<usize>,
+    is_dirty: Vec<bool>,
+    /// When there is for the others, soonest first, and for each.
+    wakes: BTreeSet<(Duration, usize)>,
+    wakes_at: Vec<Option<Duration>>,
+    timers: BTreeMap<(Duration, u64), String>,
+    next_timer: u64,
+    updates: VecDeque<(String, Purpose)>,
+    updates_in_flight: usize,
+    to_check: VecDeque<String>,
+    to_ask: VecDeque<String>,
+    to_settle: VecDeque<String>,
+    settles_in_flight: usize,
+    checks_in_flight: usize,
+    to_acknowledge: Vec<String>,
+    acknowledging: bool,
+    receiving: bool,
+    /// Outcomes of tasks that are not in our hands, which are being read.
+    news: HashMap<String, (outcome::News, String)>,
+    renewing: bool,
+    /// What follows from an answer.
+    pending: Vec<Action>,
+    tables: Backoff,
+    waited_for: usize,
+    phase: Phase,
+    end: Option<End>,
+    idle_since: Option<Duration>,
+    chance: u64,
+    bytes_ready: usize,
+    unreadable: HashSet<String>,
+    observed: Vec<Observation>,
+    tally: Tally,
+}
+
+impl Dispatch {
+    /// The labourers of a group, each with what is known of others' tasks, which was written down `released` ago; `seed`
+    /// is chance.
+    pub(crate) fn new(
+        settings: Settings,
+        labourers: Vec<(String, Labourer, Foreign)>,
+        released: Duration,
+        now: Duration,
+        seed: u64,
+    ) -> Self {
+        let desks: Vec<Desk> = labourers
+            .into_iter()
+            .map(|(id, labourer, foreign)| Desk::new(id, labourer, foreign, released, now))
+            .collect();
+        Self {
+            dirty: (0..desks.len()).collect(),
+            is_dirty: vec![true; desks.len()],
+            wakes: BTreeSet::new(),
+            wakes_at: vec![None; desks.len()],
+            desks,
+            tasks: HashMap::new(),
+            recent: HashMap::new(),
+            recent_order: VecDeque::new(),
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            updates: VecDeque::new(),
+            updates_in_flight: 0,
+            to_check: VecDeque::new(),
+            to_ask: VecDeque::new(),
+            to_settle: VecDeque::new(),
+            settles_in_flight: 0,
+            checks_in_flight: 0,
+            to_acknowledge: Vec::new(),
+            acknowledging: false,
+            receiving: false,
+            news: HashMap::new(),
+            renewing: false,
+            pending: Vec::new(),
+            tables: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
+            waited_for: 0,
+            phase: Phase::Claiming,
+            end: None,
+            idle_since: None,
+            chance: seed,
+            bytes_ready: 0,
+            unreadable: HashSet::new(),
+            observed: Vec::new(),
+            tally: Tally::default(),
+            settings,
+        }
+    }
+
+    /// What was done so far.
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Labourers of which nothing is started for now, and why.
+    pub(crate) fn suspended(&self) -> BTreeMap<String, Unfit> {
+        let why = |desk: &Desk| Some((desk.id.clone(), desk.suspension.clone()?.why));
+        self.desks.iter().filter_map(why).collect()
+    }
+
+    /// What happened since the last call, for whoever watches.
+    pub(crate) fn observed(&mut self) -> Vec<Observation> {
+        std::mem::take(&mut self.observed)
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        self.observed.push(observation);
+    }
+
+    fn marks(&self, now: Now) -> Marks {
+        Marks::at(now.wall_ms, self.settings.delta)
+    }
+
+    /// 64 bits of chance (SplitMix64).
+    fn random(&mut self) -> u64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.chance;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    fn touch(&mut self, desk: usize) {
+        if let Some(dirty) = self.is_dirty.get_mut(desk)
+            && !std::mem::replace(dirty, true)
+        {
+            self.dirty.push_back(desk);
+        }
+    }
+
+    fn set_timer(&mut self, task_id: &str, at: Duration) {
+        let Some(held) = self.tasks.get_mut(task_id) else {
+            return;
+        };
+        if let Some(old) = held.timer.take() {
+            self.timers.remove(&old);
+        }
+        let key = (at, self.next_timer);
+        self.next_timer += 1;
+        held.timer = Some(key);
+        self.timers.insert(key, task_id.to_owned());
+    }
+
+    fn drop_timer(&mut self, task_id: &str) {
+        if let Some(held) = self.tasks.get_mut(task_id)
+            && let Some(old) = held.timer.take()
+        {
+            self.timers.remove(&old);
+        }
+    }
+
+    /// Whether a claim that goes out now lands within the lease.
+    fn lease_is_good(&self, now: Now) -> bool {
+        let needed = self.settings.request_time + LEASE_MARGIN;
+        now.held_for + needed < self.settings.lease || mutants::is(Mutant::ClaimUnleased)
+    }
+
+    /// What to do at this moment, and how long to wait then.
+    pub(crate) fn step(&mut self, now: Now) -> Step {
+        let mut actions = std::mem::take(&mut self.pending);
+        if matches!(self.end, Some(End::Failed(_))) {
+            return self.give_up(now);
+        }
+        let time_is_short = now.at >= self.settings.claims_until || now.should_stop;
+        if time_is_short && self.phase == Phase::Claiming {
+            self.phase = Phase::Stopping;
+            self.end.get_or_insert(End::TimeShort);
+        }
+        self.fire_timers(now);
+        self.forget(now);
+        if self.phase == Phase::Claiming {
+            self.tend(now, &mut actions);
+        }
+        self.send_updates(now, &mut actions);
+        self.check(&mut actions);
+        self.ask(now, &mut actions);
+        self.settle(now, &mut actions);
+        self.listen(&mut actions);
+        self.keep_the_lock(now, &mut actions);
+        let then = self.then(now, actions.is_empty());
+        Step { actions, then }
+    }
+
+    fn fire_timers(&mut self, now: Now) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > now.at {
+                break;
+            }
+            let task_id = entry.remove();
+            let Some(held) = self.tasks.get_mut(&task_id) else {
+                continue;
+            };
+            held.timer = None;
+            match held.stage {
+                Stage::Starting => self.to_ask.push_back(task_id),
+                Stage::Away => self.expire(&task_id, now),
+                _ => {}
+            }
+        }
+        while let Some((at, desk)) = self.wakes.first().copied().filter(|(at, _)| *at <= now.at) {
+            self.wakes.remove(&(at, desk));
+            if let Some(wakes_at) = self.wakes_at.get_mut(desk) {
+                *wakes_at = None;
+            }
+            self.touch(desk);
+        }
+    }
+
+    /// A service has refused for good: nothing goes out any more, and what is under way is waited for.
+    fn give_up(&mut self, now: Now) -> Step {
+        let under_way = self.updates_in_flight + self.settles_in_flight + self.checks_in_flight;
+        let then = match self.end.take() {
+            Some(end) if under_way == 0 && !self.renewing => Then::End(end),
+            end => {
+                self.end = end;
+                Then::Wait(now.at + self.settings.request_time)
+            }
+        };
+        Step {
+            actions: Vec::new(),
+            then,
+        }
+    }
+
+    fn note_wake(&mut self, desk: usize, now: Duration) {
+        let next = self.desks.get(desk).and_then(|desk| desk.wakes_at(now));
+        let Some(noted) = self.wakes_at.get_mut(desk) else {
+            return;
+        };
+        if *noted == next {
+            return;
+        }
+        if let Some(old) = std::mem::replace(noted, next) {
+            self.wakes.remove(&(old, desk));
+        }
+        self.wakes.extend(next.map(|at| (at, desk)));
+    }
+
+    fn forget(&mut self, now: Now) {
+        while let Some((until, _)) = self.recent_order.front() {
+            if *until > now.at {
+                break;
+            }
+            if let Some((until, task_id)) = self.recent_order.pop_front()
+                && self
+                    .recent
+                    .get(&task_id)
+                    .is_some_and(|recent| recent.until <= until)
+            {
+                self.recent.remove(&task_id);
+            }
+        }
+    }
+
+    fn remember(&mut self, task_id: &str, attempts: u32, ticket: Greenfield, now: Duration) {
+        let until = now + REMEMBERED;
+        self.recent.insert(
+            task_id.to_owned(),
+            Recent {
+                attempts,
+                ticket,
+                until,
+            },
+        );
+        self.recent_order.push_back((until, task_id.to_owned()));
+    }
+
+    /// Reads what is wanted and claims what may be, labourer by labourer.
+    fn tend(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.tables.until(now.at).is_some() {
+            return;
+        }
+        let mut again = Vec::new();
+        let tended: Vec<usize> = self.dirty.iter().copied().collect();
+        // One task a labourer and round, so that each gets its share of what all have in common.
+        let mut round: VecDeque<usize> = std::mem::take(&mut self.dirty);
+        for desk in &round {
+            if let Some(dirty) = self.is_dirty.get_mut(*desk) {
+                *dirty = false;
+            }
+            self.read(*desk, now, actions);
+        }
+        while let Some(desk) = round.pop_front() {
+            if self.updates.len() + 1 > MOST_UPDATES * UPDATES_IN_FLIGHT
+                || self.waited_for >= MOST_WAITED_FOR
+                || !self.lease_is_good(now)
+            {
+                again.push(desk);
+                continue;
+            }
+            if self.claim_one(desk, now) {
+                round.push_back(desk);
+            }
+        }
+        for desk in tended {
+            // What was claimed may have made room.
+            self.read(desk, now, actions);
+            self.note_wake(desk, now.at);
+        }
+        for desk in again {
+            self.touch(desk);
+        }
+    }
+
+    /// Asks for what a labourer's part of the tables has to tell.
+    fn read(&mut self, at: usize, now: Now, actions: &mut Vec<Action>) {
+        let marks = self.marks(now);
+        let too_much = self.bytes_ready > MOST_BYTES_READY;
+        let Some(desk) = self.desks.get_mut(at) else {
+            return;
+        };
+        if desk.survey.is_due(now.at) && desk.slots.unseen_until().is_none_or(|until| until <= now.at) {
+            desk.survey.begin(now.at);
+            actions.push(Action::Read(
+                at,
+                Range {
+                    index: Index::Queue,
+                    labourer_id: desk.id.clone(),
+                    from: marks.first_running(),
+                    to: Greenfield::LAST,
+                    limit: SURVEY_PAGE,
+                    after: desk.survey.after.clone(),
+                },
+            ));
+        }
+        if desk.retry.is_due(now.at) {
+            desk.retry.begin(now.at);
+            actions.push(Action::Read(
+                at,
+                Range {
+                    index: Index::Waiting,
+                    labourer_id: desk.id.clone(),
+                    from: Greenfield::FIRST,
+                    to: Greenfield::LAST,
+                    limit: RETRY_PAGE,
+                    after: None,
+                },
+            ));
+        }
+        let wanted = desk.wanted(now.at);
+        if wanted > 0 && desk.look.is_due(now.at) && !(too_much && desk.line.ready() > 0) {
+            desk.look.begin(now.at);
+            actions.push(Action::Read(
+                at,
+                Range {
+                    index: Index::Queue,
+                    labourer_id: desk.id.clone(),
+                    from: Greenfield::FIRST,
+                    to: marks.last_queued(),
+                    limit: u32::try_from(wanted).unwrap_or(u32::MAX),
+                    after: desk.look.after.clone(),
+                },
+            ));
+        }
+        let asks_for_fit = desk.function == Function::Unasked
+            && (desk.line.ready() > 0 || desk.slots.foreign() > 0)
+            && desk.suspension.as_ref().is_none_or(|known| known.until <= now.at);
+        if asks_for_fit && let Some(function) = desk.labourer.arn.clone() {
+            desk.function = Function::Asking;
+            actions.push(Action::Fit(at, function));
+        }
+    }
+
+    /// Claims the next task of a labourer, if one may be. Whether it did.
+    fn claim_one(&mut self, at: usize, now: Now) -> bool {
+        let waited_for = self.waited_for;
+        let marks = self.marks(now);
+        let chance = self.random();
+        let Some(desk) = self.desks.get_mut(at) else {
+            return false;
+        };
+        let is_waited_for = desk.completion() == Some(Completion::Response);
+        if desk.may_claim(now.at) == 0 || (is_waited_for && waited_for >= MOST_WAITED_FOR) {
+            return false;
+        }
+        let Desk {
+            line,
+            slots,
+            labourer,
+            ..
+        } = desk;
+        let full = |bound: usize, value: &str| {
+            let max = labourer.concurrency.get(bound).map_or(u32::MAX, |cap| cap.max);
+            slots.with_value(bound, value) >= max
+        };
+        let Some((task, values)) = line.take(full) else {
+            return false;
+        };
+        slots.take(&values);
+        desk.takes(now.at);
+        self.bytes_ready = self.bytes_ready.saturating_sub(bytes_of(&task.record));
+        self.waited_for += usize::from(is_waited_for);
+        let (_, claimed) = task.claim(&self.settings.names, marks.ticket(chance));
+        let task_id = task.task_id;
+        self.remember(&task_id, claimed.attempts, claimed.greenfield, now.at);
+        self.tasks.insert(
+            task_id.clone(),
+            Held {
+                desk: at,
+                task: claimed,
+                values,
+                stage: Stage::Claiming,
+                counted: true,
+                since: now.at,
+                asked_at: None,
+                waited_for: is_waited_for,
+                in_doubt: false,
+                alone: false,
+                bare: false,
+                verdict: None,
+                handles: Vec::new(),
+                timer: None,
+            },
+        );
+        self.updates.push_back((task_id, Purpose::Claim));
+        true
+    }
+
+    fn send_updates(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.tables.until(now.at).is_some() {
+            return;
+        }
+        while self.updates_in_flight < UPDATES_IN_FLIGHT && !self.updates.is_empty() {
+            // While others are under way it is worth waiting for a whole request.
+            if self.updates_in_flight >= UPDATES_IN_FLIGHT / 2 && self.updates.len() < MOST_UPDATES {
+                break;
+            }
+            let (mut what, mut updates, mut later) = (Vec::new(), Vec::new(), Vec::new());
+            while let Some((task_id, purpose)) = self.updates.pop_front() {
+                if purpose == Purpose::Claim
+                    && let Some(later_or_never) = self.holds_back(&task_id, now)
+                {
+                    if later_or_never {
+                        later.push((task_id, purpose));
+                    }
+                    continue;
+                }
+                if let Some(update) = self.update(&task_id, purpose) {
+                    what.push((task_id, purpose));
+                    updates.push(update);
+                }
+                if updates.len() == MOST_UPDATES {
+                    break;
+                }
+            }
+            let nothing = updates.is_empty();
+            if !nothing {
+                self.updates_in_flight += 1;
+                actions.push(Action::Update(what, updates));
+            }
+            for (task_id, purpose) in later.into_iter().rev() {
+                self.updates.push_front((task_id, purpose));
+            }
+            if nothing {
+                break;
+            }
+        }
+    }
+
+    /// Whether a claim does not go out now: it waits (true), or has come to nothing (false).
+    fn holds_back(&mut self, task_id: &str, now: Now) -> Option<bool> {
+        let held = self.tasks.get(task_id)?;
+        if !held.in_doubt && self.phase != Phase::Claiming {
+            self.was_not_ours(task_id);
+            return Some(false);
+        }
+        if self.phase == Phase::Released {
+            // A copy of it may have landed, or may land yet: this takes it back if it has.
+            self.give_back(task_id);
+            return Some(false);
+        }
+        (!self.lease_is_good(now)).then_some(true)
+    }
+
+    /// The update of a task, as it was decided: the same one each time.
+    fn update(&mut self, task_id: &str, purpose: Purpose) -> Option<Update> {
+        let names = &self.settings.names;
+        let held = self.tasks.get(task_id)?;
+        match purpose {
+            Purpose::Claim => {
+                let queued = held.task.clone().unclaimed(names);
+                let (mut update, _) = queued.claim(names, held.task.greenfield);
+                if mutants::is(Mutant::ClaimBlindly) {
+                    update.when.clear();
+                }
+                Some(update)
+            }
+            Purpose::GiveBack => {
+                let task = held.task.clone();
+                let chance = self.random();
+                let (mut update, _) = task.give_back(&self.settings.names, chance);
+                if mutants::is(Mutant::GiveBackBlindly) {
+                    update.when.clear();
+                }
+                Some(update)
+            }
+        }
+    }
+
+    fn check(&mut self, actions: &mut Vec<Action>) {
+        while self.checks_in_flight < UPDATES_IN_FLIGHT
+            && let Some(task_id) = self.to_check.pop_front()
+        {
+            self.checks_in_flight += 1;
+            actions.push(Action::Check(task_id));
+        }
+    }
+
+    /// Asks the workers of tasks that are ours.
+    fn ask(&mut self, now: Now, actions: &mut Vec<Action>) {
+        for task_id in std::mem::take(&mut self.to_ask) {
+            let Some(held) = self
+                .tasks
+                .get(&task_id)
+                .filter(|held| held.stage == Stage::Starting)
+            else {
+                continue;
+            };
+            let lease_is_over = now.held_for >= self.settings.lease && !mutants::is(Mutant::StartUnleased);
+            let too_late = now.at.saturating_sub(held.since) >= START_PATIENCE;
+            let Some(desk) = self.desks.get(held.desk) else {
+                continue;
+            };
+            let (
+                Function::Known {
+                    max_duration,
+                    completion,
+                },
+                Some(function),
+            ) = (desk.function, desk.labourer.arn.clone())
+            else {
+                self.give_back(&task_id);
+                continue;
+            };
+            if lease_is_over || too_late || self.phase == Phase::Released {
+                self.give_back(&task_id);
+                continue;
+            }
+            // In the throes of throttling the others wait their turn too.
+            if let Some(until) = desk.throttled.until(now.at) {
+                self.set_timer(&task_id, until);
+                continue;
+            }
+            let patience = desk.patience().unwrap_or(max_duration);
+            let not_after = now.wall_ms / 1000 + i64::try_from(patience.as_secs()).unwrap_or(0);
+            let payload = payload_of(
+                &self.settings.names,
+                &held.task,
+                &[("not_after", Value::from(not_after))],
+            );
+            let asking = match completion {
+                Completion::Response => Asking::Wait(max_duration),
+                Completion::Destination | Completion::Report => Asking::Event,
+            };
+            match payload {
+                Ok(payload) => {
+                    if let Some(held) = self.tasks.get_mut(&task_id) {
+                        held.stage = Stage::Asking;
+                        held.asked_at = Some(now.at);
+                    }
+                    actions.push(Action::Ask {
+                        task_id,
+                        function,
+                        payload,
+                        asking,
+                    });
+                }
+                Err(why) => {
+                    let error = LastError {
+                        kind: "InvalidPayload".to_owned(),
+                        message: format!("the task can't be started: {why}"),
+                    };
+                    self.ends(&task_id, Ending::Failed { error, retry: false }, now);
+                }
+            }
+        }
+    }
+
+    fn give_back(&mut self, task_id: &str) {
+        self.drop_timer(task_id);
+        self.no_longer_waited_for(task_id);
+        if let Some(held) = self.tasks.get_mut(task_id) {
+            held.stage = Stage::Returning;
+            held.in_doubt = false;
+            self.updates.push_back((task_id.to_owned(), Purpose::GiveBack));
+        }
+    }
+
+    /// Settles what has ended.
+    fn settle(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.tables.until(now.at).is_some() {
+            return;
+        }
+        let marks = self.marks(now);
+        while self.settles_in_flight < SETTLES_IN_FLIGHT && !self.to_settle.is_empty() {
+            if self.settles_in_flight >= SETTLES_IN_FLIGHT / 2 && self.to_settle.len() < TASKS_A_SETTLE {
+                break;
+            }
+            let (mut tasks, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
+            while let Some(task_id) = self.to_settle.pop_front() {
+                let Some(held) = self.tasks.get(&task_id) else {
+                    continue;
+                };
+                let more = self.writes(held, marks);
+                bytes += bytes_of(&held.task.record);
+                let full = writes.len() + more.len() > MOST_WRITES || bytes > BYTES_A_SETTLE;
+                if full && !writes.is_empty() {
+                    self.to_settle.push_front(task_id);
+                    break;
+                }
+                let alone = held.alone;
+                if alone && !writes.is_empty() {
+                    self.to_settle.push_front(task_id);
+                    break;
+                }
+                writes.extend(more);
+                tasks.push(task_id);
+                if alone || tasks.len() == TASKS_A_SETTLE {
+                    break;
+                }
+            }
+            if !writes.is_empty() {
+                self.settles_in_flight += 1;
+                actions.push(Action::Settle(tasks, writes));
+            }
+        }
+    }
+
+    fn writes(&self, held: &Held, marks: Marks) -> Vec<Write> {
+        let names = &self.settings.names;
+        let mut writes = match &held.verdict {
+            Some(Verdict::Close(closing)) if held.bare => {
+                let bare = Closing {
+                    result: None,
+                    error: closing.error.clone().map(|error| LastError {
+                        message: String::new(),
+                        ..error
+                    }),
+                    ..closing.clone()
+                };
+                held.task.close(names, &bare, marks).to_vec()
+            }
+            Some(Verdict::Close(closing)) => held.task.close(names, closing, marks).to_vec(),
+            Some(Verdict::Park { due_ms, error }) => {
+                let error = error.as_ref().filter(|_| !held.bare);
+                held.task.park(names, *due_ms, error).to_vec()
+            }
+            Some(Verdict::Discard) | None => vec![held.task.discard(names)],
+        };
+        if mutants::is(Mutant::SettleBlindly) {
+            for write in &mut writes {
+                if let Write::Delete { when, .. } = write {
+                    when.clear();
+                }
+            }
+        }
+        if mutants::is(Mutant::CloseTwice) {
+            for write in &mut writes {
+                if let Write::Put { when, .. } | Write::Check { when, .. } = write {
+                    when.clear();
+                }
+            }
+        }
+        writes
+    }
+
+    /// Waits for outcomes while any may come, and acknowledges those that are done with.
+    fn listen(&mut self, actions: &mut Vec<Action>) {
+        if !self.settings.has_outcomes {
+            return;
+        }
+        if !self.acknowledging && !self.to_acknowledge.is_empty() {
+            let some = self.to_acknowledge.len().min(10);
+            self.acknowledging = true;
+            actions.push(Action::Acknowledge(self.to_acknowledge.drain(..some).collect()));
+        }
+        let listens = |desk: &Desk| {
+            desk.labourer.completion == Some(Completion::Destination)
+                && (desk.slots.own() > 0 || desk.slots.foreign() > 0)
+        };
+        let may_come =
+            matches!(self.phase, Phase::Claiming | Phase::Stopping) && self.desks.iter().any(listens);
+        if !self.receiving && may_come {
+            self.receiving = true;
+            actions.push(Action::Receive);
+        }
+    }
+
+    /// Renews the lease in time, and gives the lock back when nothing of ours needs it.
+    fn keep_the_lock(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let unanswered = |held: &Held| {
+            matches!(
+                held.stage,
+                Stage::Claiming | Stage::Checking | Stage::Starting | Stage::Returning
+            )
+        };
+        match self.phase {
+            Phase::Claiming | Phase::Stopping
+                if !self.renewing && now.held_for * 3 >= self.settings.lease =>
+            {
+                self.renewing = true;
+                actions.push(Action::Renew(self.settings.claims_until.saturating_sub(now.at)));
+            }
+            Phase::Stopping if !self.renewing => {
+                let answered = !self.tasks.values().any(unanswered) && self.updates_in_flight == 0;
+                if answered || mutants::is(Mutant::ReleaseEarly) {
+                    self.phase = Phase::Releasing;
+                    actions.push(Action::Release(self.used(now.at)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What runs, by labourer; none: of one nobody knows.
+    fn used(&mut self, now: Duration) -> Option<UsedSlots> {
+        self.desks
+            .iter_mut()
+            .map(|desk| Some((desk.id.clone(), desk.used(now)?)))
+            .collect()
+    }
+
+    fn then(&mut self, now: Now, nothing_to_do: bool) -> Then {
+        if self.phase == Phase::Claiming && nothing_to_do {
+            self.note_idleness(now);
+        }
+        let in_hand = |held: &Held| !matches!(held.stage, Stage::Away);
+        let is_over = self.phase == Phase::Released
+            && self.settles_in_flight == 0
+            && (now.at + LAST_MOMENTS >= self.settings.deadline || !self.tasks.values().any(in_hand));
+        if is_over && let Some(end) = self.end.take() {
+            return Then::End(end);
+        }
+        let mut wake = match self.phase {
+            Phase::Claiming => self.settings.claims_until,
+            _ => self.settings.deadline.saturating_sub(LAST_MOMENTS),
+        };
+        if matches!(self.phase, Phase::Claiming | Phase::Stopping) && !self.renewing {
+            wake = wake.min(now.at + (self.settings.lease / 3).saturating_sub(now.held_for));
+        }
+        let timer = self.timers.keys().next().map(|(at, _)| *at);
+        let tables = self.tables.until(now.at);
+        let idle = self.idle_since.map(|since| since + self.settings.idle);
+        let desks = self.wakes.first().map(|(at, _)| *at);
+        let desks = desks.filter(|_| self.phase == Phase::Claiming);
+        for at in [timer, tables, idle, desks].into_iter().flatten() {
+            wake = wake.min(at);
+        }
+        Then::Wait(wake.max(now.at + Duration::from_millis(1)))
+    }
+
+    fn note_idleness(&mut self, now: Now) {
+        let until_ms = now.wall_ms + i64::try_from(self.settings.idle.as_millis()).unwrap_or(i64::MAX);
+        let waits = self.settings.waits_for_retries;
+        let idle = self.tasks.is_empty()
+            && self.updates_in_flight == 0
+            && self.desks.iter().all(|desk| desk.is_idle(waits, until_ms));
+        if !idle {
+            self.idle_since = None;
+            return;
+        }
+        let since = *self.idle_since.get_or_insert(now.at);
+        if now.at.saturating_sub(since) >= self.settings.idle {
+            self.phase = Phase::Stopping;
+            self.end.get_or_insert(End::Idle);
+        }
+    }
+
+    /// How an attempt ended.
+    fn ends(&mut self, task_id: &str, ending: Ending, now: Now) {
+        let Some(held) = self.tasks.get(task_id) else {
+            return;
+        };
+        let duration = held.asked_at.map(|asked| now.at.saturating_sub(asked));
+        let (verdict, failed) = match ending {
+            Ending::Succeeded { result, .. } => (
+                Verdict::Close(Closing {
+                    outcome: Outcome::Succeeded,
+                    duration,
+                    error: None,
+                    result,
+                }),
+                false,
+            ),
+            Ending::Failed { error, retry } => (
+                self.failed(held, Outcome::Failed, error, retry, duration, now),
+                true,
+            ),
+            Ending::NotStarted { .. } => return self.give_back(task_id),
+        };
+        let desk = held.desk;
+        self.has_ended(desk, failed, now);
+        self.decide(task_id, verdict);
+    }
+
+    /// What becomes of a task whose attempt failed or expired.
+    fn failed(
+        &self,
+        held: &Held,
+        outcome: Outcome,
+        error: LastError,
+        retry: bool,
+        duration: Option<Duration>,
+        now: Now,
+    ) -> Verdict {
+        let Some(desk) = self.desks.get(held.desk) else {
+            return Verdict::Discard;
+        };
+        let base = number_of(&held.task.record, ATTEMPTS_BASE);
+        let base = base.and_then(|base| u32::try_from(base.nanos() / 1_000_000_000).ok());
+        let attempts = held.task.attempts.saturating_sub(base.unwrap_or(0));
+        if !retry || attempts >= desk.labourer.max_attempts {
+            return Verdict::Close(Closing {
+                outcome,
+                duration,
+                error: Some(error),
+                result: None,
+            });
+        }
+        // Chance from the ticket: the same task, the same delay, however often it is asked for.
+        let chance = (held.task.greenfield.nanos().rem_euclid(1_000_000_000)) as f64 / 1e9;
+        let delay = desk.labourer.retry.delay(attempts, chance);
+        Verdict::Park {
+            due_ms: now
+                .wall_ms
+                .saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
+            error: Some(error),
+        }
+    }
+
+    fn expire(&mut self, task_id: &str, now: Now) {
+        let Some(held) = self.tasks.get(task_id) else {
+            return;
+        };
+        let error = LastError {
+            kind: "Expired".to_owned(),
+            message: "nothing was heard of this attempt in the time that it may take".to_owned(),
+        };
+        let verdict = self.failed(held, Outcome::Expired, error, true, None, now);
+        let desk = held.desk;
+        self.has_ended(desk, true, now);
+        self.decide(task_id, verdict);
+    }
+
+    fn has_ended(&mut self, at: usize, failed: bool, now: Now) {
+        let Some(desk) = self.desks.get_mut(at) else {
+            return;
+        };
+        let (suspended, resumed) = desk.ended(failed, now.at);
+        let labourer_id = desk.id.clone();
+        if let Some(why) = suspended {
+            self.observe(Observation::Suspended { labourer_id, why });
+        } else if resumed {
+            self.observe(Observation::Resumed { labourer_id });
+        }
+        self.touch(at);
+    }
+
+    fn no_longer_waited_for(&mut self, task_id: &str) {
+        if let Some(held) = self.tasks.get_mut(task_id)
+            && std::mem::take(&mut held.waited_for)
+        {
+            self.waited_for = self.waited_for.saturating_sub(1);
+        }
+    }
+
+    /// A task is out of our hands: its slot is free.
+    fn let_go(&mut self, task_id: &str) {
+        self.drop_timer(task_id);
+        self.no_longer_waited_for(task_id);
+        let Some(held) = self.tasks.remove(task_id) else {
+            return;
+        };
+        if let Some(desk) = self.desks.get_mut(held.desk) {
+            match held.counted {
+                true => desk.slots.give_back(&held.values),
+                false => desk.slots.forget(task_id),
+            }
+            desk.line.freed(&held.values);
+        }
+        self.to_acknowledge.extend(held.handles);
+        self.touch(held.desk);
+    }
+
+    fn decide(&mut self, task_id: &str, verdict: Verdict) {
+        self.drop_timer(task_id);
+        self.no_longer_waited_for(task_id);
+        let Some(held) = self.tasks.get_mut(task_id) else {
+            return;
+        };
+        held.verdict = Some(verdict);
+        held.alone = false;
+        held.in_doubt = false;
+        if std::mem::replace(&mut held.stage, Stage::Settling) != Stage::Settling {
+            self.to_settle.push_back(task_id.to_owned());
+        }
+    }
+}
+
+/// Attempts that do not count, since the task was taken up anew.
+const ATTEMPTS_BASE: &str = "attempts_base";
+
+/// About how many bytes a task takes.
+fn bytes_of(record: &Record) -> usize {
+    use jobmill_core::task::record::Attribute;
+    let of = |value: &Attribute| match value {
+        Attribute::S(text) | Attribute::N(text) => text.len(),
+        _ => 64,
+    };
+    record
+        .iter()
+        .map(|(name, value)| name.len() + of(value) + 64)
+        .sum()
+}
