@@ -34,6 +34,9 @@ pub const RESULT: &str = "result";
 /// Seconds that a claim puts a task ahead unless configured otherwise: sosw's `greenfield_invocation_delta`, a year.
 pub const GREENFIELD_DELTA: u64 = 31_557_600;
 
+/// How many of its attempts do not count towards the most that are made.
+pub const ATTEMPTS_BASE: &str = "attempts_base";
+
 const SECOND: i128 = 1_000_000_000;
 
 /// Where in time a greenfield puts a task, given the seconds that a claim puts it ahead.
@@ -196,6 +199,38 @@ impl StoredTask {
             when: vec![self.stands(names)],
         };
         (update, queued)
+    }
+
+    /// Puts a claimed task back whose worker was handed to the platform, which says that it never started it. A copy of
+    /// that start may be on its way all the same, so its attempt is not made again: it stays counted, and does not
+    /// count towards the most that are made.
+    pub fn put_back(&self, names: &FieldNames, chance: u64) -> (Update, Self) {
+        let (mut update, mut queued) = self.give_back(names, chance);
+        let base = (
+            ATTEMPTS_BASE.to_owned(),
+            Attribute::number(self.base().saturating_add(1)),
+        );
+        queued.attempts = self.attempts;
+        for (name, value) in &mut update.set {
+            if *name == names.attempts {
+                *value = Attribute::number(self.attempts);
+            }
+        }
+        update.set.push(base);
+        queued.record.extend(update.set.iter().cloned());
+        (update, queued)
+    }
+
+    /// How many of its attempts do not count.
+    fn base(&self) -> u32 {
+        let base = number_of(&self.record, ATTEMPTS_BASE);
+        base.and_then(|base| u32::try_from(base.nanos() / SECOND).ok())
+            .unwrap_or(0)
+    }
+
+    /// How many attempts count towards the most that are made.
+    pub fn counted_attempts(&self) -> u32 {
+        self.attempts.saturating_sub(self.base())
     }
 
     /// A claim of it can't be carried out: it still stands in the queue, as it did before.
@@ -573,6 +608,15 @@ mod tests {
             "greenfield".to_owned(),
             Attribute::number(back.greenfield)
         )));
+    }
+
+    #[test]
+    fn what_the_platform_never_started_keeps_its_attempt_and_does_not_count_it() {
+        let (update, back) = claimed().put_back(&names(), 7);
+        assert_eq!(update.when, claimed().give_back(&names(), 7).0.when);
+        assert_eq!((back.attempts, back.counted_attempts()), (2, 1));
+        let again = back.claim(&names(), marks().ticket(1)).1.put_back(&names(), 1).1;
+        assert_eq!((again.attempts, again.counted_attempts()), (3, 1));
     }
 
     #[test]

@@ -144,12 +144,12 @@ fn caps(
 /// The same attempt is never asked for twice but where the first time surely came to nothing, and nothing is asked for
 /// that is closed.
 fn starts(tasks: &HashMap<&str, Whereabouts>, asks: &[Ask], violations: &mut Vec<Violation>) {
-    let mut started: HashMap<(&str, u64), u64> = HashMap::new();
+    let mut started: HashMap<(&str, u64), &Ask> = HashMap::new();
     for ask in asks.iter().filter(|ask| !ask.came_to_nothing) {
-        if let Some(before) = started.insert((&ask.task_id, ask.attempts), ask.invocation) {
+        if let Some(before) = started.insert((&ask.task_id, ask.attempts), ask) {
             violations.push(Violation::outcome(format!(
-                "attempt {} of task {} was started by #{before} and by #{}",
-                ask.attempts, ask.task_id, ask.invocation
+                "attempt {} of task {} was started by #{} and by #{}",
+                ask.attempts, ask.task_id, before.invocation, ask.invocation
             )));
         }
         let closed = tasks
@@ -174,7 +174,8 @@ fn attempts(scenario: &DispatchScenario, changes: &[TableChange], violations: &m
         let Some(crew) = scenario.crews.iter().find(|crew| crew.name == labourer) else {
             continue;
         };
-        let tried = number_of(record, "attempts").map_or(0, |number| number.nanos() / 1_000_000_000);
+        let count = |name| number_of(record, name).map_or(0, |number| number.nanos() / 1_000_000_000);
+        let tried = count("attempts") - count("attempts_base");
         if tried > i128::from(crew.max_attempts) {
             violations.push(Violation::outcome(format!(
                 "task {} is tried for the {tried}th time, and {} are allowed",

@@ -93,6 +93,7 @@ pub fn play(scenario: &DispatchScenario) -> DispatchTrace {
     #[cfg(jobmill_mutants)]
     mutants::choose(None);
     let asks = stage.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let runs = stage.workers.with(|state| state.starts.clone());
     let (changes, outcomes) = stage.tasks.with(|tables, _| {
         let mut outcomes = BTreeMap::new();
         for item in tables.closed.items() {
@@ -131,7 +132,7 @@ pub fn play(scenario: &DispatchScenario) -> DispatchTrace {
         calls: stage.network.calls.load(Ordering::Relaxed),
         invocations: stage.invocations,
         ends: stage.ends,
-        starts: stage.workers.with(|state| state.starts.len()),
+        starts: runs.len(),
         outcomes,
         took: stage.network.clock.now(),
         log: {

@@ -53,15 +53,14 @@ impl Workers for Recorded {
             asks.len() - 1
         };
         let answer = self.workers.ask(function, payload, asking).await;
-        if matches!(
-            answer,
-            Asked::Throttled(_) | Asked::PayloadRefused(_) | Asked::WorkerUnfit(_)
-        ) {
-            let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(ask) = asks.get_mut(at) {
-                ask.came_to_nothing = true;
-            }
+        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ask) = asks.get_mut(at) {
+            ask.came_to_nothing = matches!(
+                answer,
+                Asked::Throttled(_) | Asked::PayloadRefused(_) | Asked::WorkerUnfit(_)
+            );
         }
+        drop(asks);
         answer
     }
 

@@ -163,6 +163,7 @@ impl Dispatch {
                 waited_for: false,
                 in_doubt: false,
                 alone: false,
+                never_started: false,
                 bare: false,
                 verdict: None,
                 handles: Vec::new(),
@@ -838,10 +839,7 @@ impl Dispatch {
             }
             held.handles.push(handle);
             if matches!(held.stage, Stage::Away | Stage::Asking) {
-                match news.ending {
-                    Ending::NotStarted { .. } => self.give_back(&news.task_id),
-                    ending => self.ends(&news.task_id, ending, now),
-                }
+                self.ends(&news.task_id, news.ending, now);
             }
         }
     }
@@ -891,10 +889,7 @@ impl Dispatch {
         if let Some(held) = self.tasks.get_mut(task_id) {
             held.handles.push(handle);
         }
-        match news.ending {
-            Ending::NotStarted { .. } => self.give_back(task_id),
-            ending => self.ends(task_id, ending, now),
-        }
+        self.ends(task_id, news.ending, now);
     }
 
     /// Outcomes were acknowledged, or will come again.

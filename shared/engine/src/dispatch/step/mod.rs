@@ -17,7 +17,7 @@ use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::labourer::{Completion, Labourer};
 use jobmill_core::task::life::{Closing, LastError, Marks, Outcome, StoredTask, payload_of};
 use jobmill_core::task::outcome::{self, Ending};
-use jobmill_core::task::record::{Record, number_of};
+use jobmill_core::task::record::Record;
 use jobmill_core::task::tables::FieldNames;
 use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Range, Update, Write};
 use serde::Serialize;
@@ -227,6 +227,8 @@ struct Held {
     in_doubt: bool,
     /// It is settled by itself, since it was refused in company.
     alone: bool,
+    /// It was handed to the platform, which never started it: its attempt stays counted when it is given back.
+    never_started: bool,
     /// It may only be settled with less, since the whole is too large.
     bare: bool,
     verdict: Option<Verdict>,
@@ -688,6 +690,7 @@ impl Dispatch {
                 waited_for: is_waited_for,
                 in_doubt: false,
                 alone: false,
+                never_started: false,
                 bare: false,
                 verdict: None,
                 handles: Vec::new(),
@@ -768,9 +771,13 @@ impl Dispatch {
                 Some(update)
             }
             Purpose::GiveBack => {
-                let task = held.task.clone();
                 let chance = self.random();
-                let (mut update, _) = task.give_back(&self.settings.names, chance);
+                let held = self.tasks.get(task_id)?;
+                let task = &held.task;
+                let (mut update, _) = match held.never_started {
+                    true => task.put_back(&self.settings.names, chance),
+                    false => task.give_back(&self.settings.names, chance),
+                };
                 if mutants::is(Mutant::GiveBackBlindly) {
                     update.when.clear();
                 }
@@ -856,6 +863,14 @@ impl Dispatch {
                 }
             }
         }
+    }
+
+    /// The platform was to start its worker, and says that it never did.
+    fn was_never_started(&mut self, task_id: &str) {
+        if let Some(held) = self.tasks.get_mut(task_id) {
+            held.never_started = true;
+        }
+        self.give_back(task_id);
     }
 
     fn give_back(&mut self, task_id: &str) {
@@ -1068,7 +1083,7 @@ impl Dispatch {
                 self.failed(held, Outcome::Failed, error, retry, duration, now),
                 true,
             ),
-            Ending::NotStarted { .. } => return self.give_back(task_id),
+            Ending::NotStarted { .. } => return self.was_never_started(task_id),
         };
         let desk = held.desk;
         self.has_ended(desk, failed, now);
@@ -1088,9 +1103,7 @@ impl Dispatch {
         let Some(desk) = self.desks.get(held.desk) else {
             return Verdict::Discard;
         };
-        let base = number_of(&held.task.record, ATTEMPTS_BASE);
-        let base = base.and_then(|base| u32::try_from(base.nanos() / 1_000_000_000).ok());
-        let attempts = held.task.attempts.saturating_sub(base.unwrap_or(0));
+        let attempts = held.task.counted_attempts();
         if !retry || attempts >= desk.labourer.max_attempts {
             return Verdict::Close(Closing {
                 outcome,
@@ -1178,9 +1191,6 @@ impl Dispatch {
         }
     }
 }
-
-/// Attempts that do not count, since the task was taken up anew.
-const ATTEMPTS_BASE: &str = "attempts_base";
 
 /// About how many bytes a task takes.
 fn bytes_of(record: &Record) -> usize {
