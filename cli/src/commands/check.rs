@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use jobmill_core::config::{Config, TaskWrites};
 use jobmill_core::job::schema::Schema;
+use jobmill_core::task::labourer::Labourer;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -101,7 +102,9 @@ fn write_text(name: &str, config: &Config, out: &mut impl Write) -> io::Result<(
         format!("/{}", config.s3_prefix)
     };
     line("queue", &format!("s3://{}{below}", config.queue_bucket))?;
-    let labourers: Vec<&str> = config.labourers.keys().map(String::as_str).collect();
+    let labourers: Vec<String> = (config.labourers.iter())
+        .map(|(name, labourer)| format!("{name} ({})", limits(labourer)))
+        .collect();
     let labourers = if labourers.is_empty() {
         "none: every job will be refused".to_owned()
     } else {
@@ -126,6 +129,19 @@ fn write_text(name: &str, config: &Config, out: &mut impl Write) -> io::Result<(
         line("meta", meta)?;
     }
     Ok(())
+}
+
+/// What may run of a labourer, in short.
+fn limits(labourer: &Labourer) -> String {
+    if labourer.paused || labourer.max_simultaneous == 0 {
+        return "paused".to_owned();
+    }
+    let health = if labourer.health.is_empty() {
+        ""
+    } else {
+        " while healthy"
+    };
+    format!("{} at once{health}", labourer.max_simultaneous)
 }
 
 fn describe(schema: &Schema) -> String {
@@ -170,6 +186,17 @@ fn to_json(config: &Config) -> Value {
             (name.clone(), schema)
         })
         .collect();
+    let dispatch: serde_json::Map<String, Value> = (config.labourers.iter())
+        .map(|(name, labourer)| {
+            let settings = json!({
+                "group": labourer.group,
+                "max_simultaneous_invocations": labourer.max_simultaneous,
+                "max_attempts": labourer.max_attempts,
+                "paused": labourer.paused,
+            });
+            (name.clone(), settings)
+        })
+        .collect();
     json!({
         "valid": true,
         "problems": [],
@@ -177,6 +204,7 @@ fn to_json(config: &Config) -> Value {
         "queue_bucket": config.queue_bucket,
         "s3_prefix": config.s3_prefix,
         "labourers": config.labourers.keys().collect::<Vec<_>>(),
+        "dispatch": dispatch,
         "schemas": schemas,
         "tables": {
             "tasks": config.tables.tasks,

@@ -51,11 +51,18 @@ fn without_an_argument_check_takes_the_configuration_of_the_current_folder() {
 fn check_tells_what_is_configured_and_what_means_nothing() {
     let mut config = config();
     config["init_clients"] = json!(["Task"]);
+    config["task_config"]["labourers"] = json!({
+        "report": {"max_simultaneous_invocations": 20}, "held": {"paused": true},
+    });
     let folder = folder(&json!(null), &json!(null));
     let said = jobmill_with(folder.path(), &["check", "-"], &config.to_string());
     assert_eq!(said.exit, 0);
     assert!(said.out.starts_with("standard input is right\n"), "{said:?}");
     assert!(said.out.contains("default: sections > stores\n"), "{said:?}");
+    assert!(
+        said.out.contains("held (paused), report (20 at once)\n"),
+        "{said:?}"
+    );
     assert_eq!(
         said.err,
         "warning: $.init_clients: `init_clients` means something to sosw and nothing here\n"
@@ -66,6 +73,11 @@ fn check_tells_what_is_configured_and_what_means_nothing() {
         &config.to_string(),
     );
     assert_eq!((said.exit, said.err.as_str()), (0, ""));
-    assert_eq!(said.json()["labourers"], json!(["report"]));
+    assert_eq!(said.json()["labourers"], json!(["held", "report"]));
+    assert_eq!(
+        said.json()["dispatch"]["report"],
+        json!({"group": "main", "max_simultaneous_invocations": 20, "max_attempts": 3, "paused": false})
+    );
+    assert_eq!(said.json()["dispatch"]["held"]["paused"], true);
     assert_eq!(said.json()["warnings"].as_array().unwrap().len(), 1);
 }

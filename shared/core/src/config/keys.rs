@@ -381,15 +381,13 @@ fn names_of(fields: &FieldNames) -> [&str; 11] {
 
 fn field_names(at: &mut Section<'_, '_>) -> FieldNames {
     at.others(Others::Ignored);
-    if let Some(other) = at
+    if at
         .look_at_sosws(DESIRED_LAUNCH_TIME, "sosw lets nobody rename it")
-        .filter(|name| name.as_str() != Some(DESIRED_LAUNCH_TIME))
+        .is_some_and(|name| name.as_str() != Some(DESIRED_LAUNCH_TIME))
     {
-        let shown = excerpt(other);
-        at.refuse(
-            &[Step::Key(DESIRED_LAUNCH_TIME)],
-            format_args!("is {shown}: this attribute can't be called otherwise, in sosw either; take it out"),
-        );
+        at.warn(WarningKind::IgnoredKey, &[Step::Key(DESIRED_LAUNCH_TIME)], || {
+            format!("`{DESIRED_LAUNCH_TIME}` can't be called otherwise, in sosw either: take it out")
+        });
     }
     let mut field = |name, meaning| at.text(name, name, &FIELD_NAME, meaning);
     FieldNames {
