@@ -582,7 +582,10 @@ const WORDS: &str = "\
     shutdown_period timeout max_hops max_tasks_per_job lease_seconds job_schema job_schema_variants \
     chunkable_attrs expand_period timezone plural default task_config labourers arn \
     greenfield_task_step dynamo_db_config table_name field_names row_mapper task_id \
-    meta_handler_config write_meta_to_ddb worker";
+    meta_handler_config write_meta_to_ddb worker outcome_queue invocation_number_coefficient \
+    max_simultaneous_invocations max_attempts max_attempts_worker max_duration completion rate starts per \
+    concurrency by max suspend_after share of health_metrics details feelings feeling_comparison_operator \
+    Dimensions Statistics Period MetricName Namespace ecology_config default_metric_values 4 3";
 const TEXTS: [&str; 22] = [
     "",
     "worker",
