@@ -100,7 +100,14 @@ impl<'a> Metrics<'a> {
                 error,
             } => {
                 if let Some(error) = &error {
-                    tracing::warn!(task_id, labourer_id, error_type = error.kind, "task {}: {}", outcome.name(), error.message);
+                    tracing::warn!(
+                        task_id,
+                        labourer_id,
+                        error_type = error.kind,
+                        "task {}: {}",
+                        outcome.name(),
+                        error.message
+                    );
                 }
                 let metric = match outcome {
                     TaskOutcome::Succeeded => Metric::TasksSucceeded,
@@ -117,8 +124,14 @@ impl<'a> Metrics<'a> {
                 labourer_id,
                 error,
             } => {
-                let (kind, message) = error.map_or_else(Default::default, |error| (error.kind, error.message));
-                tracing::info!(task_id, labourer_id, error_type = kind, "another attempt will be made: {message}");
+                let (kind, message) =
+                    error.map_or_else(Default::default, |error| (error.kind, error.message));
+                tracing::info!(
+                    task_id,
+                    labourer_id,
+                    error_type = kind,
+                    "another attempt will be made: {message}"
+                );
                 add(labourer_id, Metric::TasksRetried);
             }
             Observation::Suspended { labourer_id, why } => {
@@ -172,14 +185,20 @@ impl<'a> Metrics<'a> {
                     measured.line.set(metric.definition(), value);
                 }
             };
-            set(Metric::StartLatency, measured.longest_wait.as_secs_f64() * 1_000.0);
+            set(
+                Metric::StartLatency,
+                measured.longest_wait.as_secs_f64() * 1_000.0,
+            );
             set(Metric::TaskSeconds, measured.longest_run.as_secs_f64());
             let properties = Properties {
                 function_name: noted.properties.function_name.clone(),
                 request_id: noted.properties.request_id.clone(),
                 more: Map::from_iter([("labourer_id".to_owned(), labourer_id.as_str().into())]),
             };
-            if let Some(line) = measured.line.take_by(&properties, wall_ms, ("Labourer", &labourer_id)) {
+            if let Some(line) = measured
+                .line
+                .take_by(&properties, wall_ms, ("Labourer", &labourer_id))
+            {
                 (self.write)(&line);
             }
         }

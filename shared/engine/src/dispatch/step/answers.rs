@@ -342,6 +342,11 @@ impl Dispatch {
                     };
                     self.tally.requeued += 1;
                     self.recent.remove(&task.task_id);
+                    if self.tasks.contains_key(&task.task_id) {
+                        // It was parked by a request of which we have not heard yet: the queue is looked at once we have.
+                        desk.look_again(now.at);
+                        continue;
+                    }
                     self.bytes_ready += bytes_of(&task.record);
                     let values = values_of(&names.payload, &desk.labourer, &task.record);
                     desk.line.add(task, values);
@@ -444,12 +449,11 @@ impl Dispatch {
         };
         match (purpose, answer) {
             (Purpose::Claim, Updated::Done) => self.is_ours(task_id),
-            (Purpose::Claim, Updated::Refused) if held.in_doubt => {
+            // Somebody else has it, or it is gone; or a copy of the request was carried out before.
+            (Purpose::Claim, Updated::Refused) => {
                 held.stage = Stage::Checking;
                 self.to_check.push_back(task_id.to_owned());
             }
-            // Somebody else has it, or it is gone.
-            (Purpose::Claim, Updated::Refused) => self.was_not_ours(task_id),
             (Purpose::Claim, Updated::Throttled) if !held.in_doubt => {
                 self.tables.push_back(now.at);
                 self.was_not_ours(task_id);

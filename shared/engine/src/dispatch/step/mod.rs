@@ -670,6 +670,10 @@ impl Dispatch {
         let Some((task, values)) = line.take(full) else {
             return false;
         };
+        if self.tasks.contains_key(&task.task_id) {
+            // It is in our hands already, by what the index or the retry table has shown meanwhile.
+            return true;
+        }
         slots.take(&values);
         desk.takes(now.at);
         self.bytes_ready = self.bytes_ready.saturating_sub(bytes_of(&task.record));
@@ -895,7 +899,8 @@ impl Dispatch {
             }
             let (mut tasks, mut writes, mut bytes) = (Vec::new(), Vec::new(), 0);
             while let Some(task_id) = self.to_settle.pop_front() {
-                let Some(held) = self.tasks.get(&task_id) else {
+                let settling = |held: &&Held| held.stage == Stage::Settling && held.verdict.is_some();
+                let Some(held) = self.tasks.get(&task_id).filter(settling) else {
                     continue;
                 };
                 let more = self.writes(held, marks);
@@ -942,7 +947,8 @@ impl Dispatch {
                 let error = error.as_ref().filter(|_| !held.bare);
                 held.task.park(names, *due_ms, error).to_vec()
             }
-            Some(Verdict::Discard) | None => vec![held.task.discard(names)],
+            Some(Verdict::Discard) => vec![held.task.discard(names)],
+            None => Vec::new(),
         };
         if mutants::is(Mutant::SettleBlindly) {
             for write in &mut writes {
