@@ -8,10 +8,6 @@ mod figures;
 mod input;
 mod starter_config;
 mod terminal;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "`run --worker` will use it")
-)]
 mod worker;
 
 use std::ffi::OsString;

@@ -11,6 +11,7 @@ mod progress;
 mod report;
 mod stop;
 mod tasks_file;
+mod work;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use clap::{Args, ValueEnum};
 use jobmill_core::job::event::check_run_id;
 
 use self::cloud::Cloud;
-use self::ending::{interrupted, not_whole, why_no_tasks};
+use self::ending::{interrupted, not_all_done, not_whole, why_no_tasks};
 use self::prepare::{PreparedRun, prepare};
 use self::progress::{Bar, Progress};
 use self::report::RunReport;
@@ -28,11 +29,15 @@ use crate::Environment;
 use crate::failure::Failure;
 use crate::input::{JobArguments, is_standard_stream};
 use crate::terminal::{FAINT, printable, warn};
+use crate::worker::{CommandLine, ProcessWorkers};
 
 const EXAMPLES: &str = "\
 Examples:
   jobmill run job.json
       in a local cloud in this process
+  jobmill run job.json --worker 'python3 worker.py'
+      and have its tasks worked off here, a process each: payload on standard
+      input, result on standard output, exit code 0 for success
   jobmill run job.json --out tasks.jsonl
       and keep the tasks
   jobmill run job.json --run-id nightly-2024-03-06
@@ -65,6 +70,18 @@ pub(crate) struct RunArguments {
     #[arg(long, value_enum, default_value_t = Cloud::Local)]
     cloud: Cloud,
 
+    /// Work the tasks off here: this command is run for each, with its payload on standard input
+    #[arg(long, value_name = "COMMAND", value_parser = parse_worker)]
+    worker: Option<CommandLine>,
+
+    /// How many tasks are worked on at once; otherwise as many as the machine has cores
+    #[arg(long, value_name = "N", requires = "worker", value_parser = clap::value_parser!(u32).range(1..=900))]
+    at_once: Option<u32>,
+
+    /// Pass on what workers write to standard error
+    #[arg(long, requires = "worker")]
+    verbose: bool,
+
     /// How long one invocation may take before it hands over to the next; otherwise `timeout` of the configuration
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     timeout: Option<u32>,
@@ -92,6 +109,10 @@ fn parse_run_id(text: &str) -> Result<String, String> {
     check_run_id("run-id", text).map_err(|error| error.sentence)
 }
 
+fn parse_worker(text: &str) -> Result<CommandLine, String> {
+    CommandLine::parse(text).map_err(|error| error.to_string())
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// Sentences
@@ -113,21 +134,26 @@ pub(crate) fn execute(arguments: &RunArguments, environment: &Environment) -> Re
     if !report.is_whole() {
         return Err(not_whole(&report, &run));
     }
+    let failure = not_all_done(&report, &run);
     // Where tasks go to standard output, the summary would be among them.
     if run.out.as_deref().is_some_and(is_standard_stream) {
-        return Ok(report.write_text(&mut anstream::stderr().lock())?);
+        report.write_text(&mut anstream::stderr().lock())?;
+    } else {
+        match arguments.format {
+            Format::Text => report.write_text(&mut anstream::stdout().lock())?,
+            // A failure has a document of its own.
+            Format::Json if failure.is_some() => {}
+            Format::Json => report.write_json(&mut io::stdout().lock())?,
+        }
     }
-    match arguments.format {
-        Format::Text => report.write_text(&mut anstream::stdout().lock())?,
-        Format::Json => report.write_json(&mut io::stdout().lock())?,
-    }
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 /// From the first request to the last line of `--out`.
 async fn perform(run: &PreparedRun) -> Result<RunReport, Failure> {
     let bar = Bar::new(run.plan.chunks.row_count());
-    let stop = listen(&bar, run).map_err(|error| {
+    let crew = run.crew.as_ref().map(|crew| crew.workers(&bar));
+    let stop = listen(&bar, run, crew.clone()).map_err(|error| {
         Failure::failed("SignalsFailed", format!("signals can't be listened to: {error}"))
     })?;
     if run.continue_with.is_some() {
@@ -153,7 +179,16 @@ async fn perform(run: &PreparedRun) -> Result<RunReport, Failure> {
             cloud = run.cloud.open(&run.config) => cloud?,
             signal = stop.requested() => return Err(interrupted(signal, "nothing was written yet")),
         };
-        execute::execute(run, &cloud.clients, &stop, &progress).await
+        let mut report = execute::execute(run, &cloud.clients, &stop, &progress).await?;
+        if let (Some(crew), Some(workers)) = (&run.crew, &crew)
+            && report.is_whole()
+            && report.rows > 0
+        {
+            let work = work::work(run, &cloud.clients, workers, crew.at_once, &stop, &progress).await?;
+            report.signal = stop.signal().filter(|_| work.left > 0);
+            report.work = Some(work);
+        }
+        Ok(report)
     }
     .await;
     bar.finish();
@@ -170,12 +205,12 @@ async fn perform(run: &PreparedRun) -> Result<RunReport, Failure> {
     Ok(report)
 }
 
-fn listen(bar: &Bar, run: &PreparedRun) -> io::Result<Stop> {
+fn listen(bar: &Bar, run: &PreparedRun, crew: Option<ProcessWorkers>) -> io::Result<Stop> {
     let first = {
         let bar = bar.clone();
         move |signal: Signal| {
             let told = format!(
-                "{}: waiting for the answers under way; a second signal ends this process at once",
+                "{}: waiting for what is under way; a second signal ends this process at once",
                 signal.name()
             );
             bar.aside(|| tell(&told));
@@ -186,6 +221,9 @@ fn listen(bar: &Bar, run: &PreparedRun) -> io::Result<Stop> {
         let (bar, seconds, command) = (bar.clone(), run.config.lease_seconds, run.continue_with.clone());
         move |signal: Signal| {
             bar.finish();
+            if let Some(crew) = crew {
+                crew.kill_all();
+            }
             match command {
                 Some(command) => tell(&format!(
                     "{}: ended at once. The lock may still be held: it is free {seconds} seconds after its last renewal\n\n\

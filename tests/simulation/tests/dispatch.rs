@@ -156,3 +156,31 @@ fn random_seeds() {
     }
     println!("{seeds} seeds, {invocations} invocations, {starts} starts");
 }
+
+/// Every pair of calls goes wrong in every pair of ways; one in so many.
+#[test]
+fn pairs_of_faults() {
+    let share = if env::<String>("JOBMILL_MATRIX").is_some() {
+        1
+    } else {
+        97
+    };
+    let (mut points, mut played) = (0, 0_u64);
+    for completion in ALL {
+        let calls = script_must_hold(completion, 3, &[]).calls;
+        for first in 0..calls {
+            for fault in Fault::ALL {
+                for second in first + 1..calls + 4 {
+                    for other in Fault::ALL {
+                        played += 1;
+                        if played % share == 0 {
+                            script_must_hold(completion, 3, &[(first, fault), (second, other)]);
+                            points += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("{points} pairs");
+}

@@ -86,6 +86,22 @@ pub(super) fn not_whole(report: &RunReport, run: &PreparedRun) -> Failure {
         .about_run(run_id, continue_with.as_ref())
 }
 
+/// A run whose tasks were worked off, and not all of them succeeded.
+pub(super) fn not_all_done(report: &RunReport, run: &PreparedRun) -> Option<Failure> {
+    let work = report.work.as_ref().filter(|work| !work.is_success())?;
+    let headline = work.headline(report.rows);
+    let failure = match (report.signal, &work.suspended) {
+        (Some(signal), _) => interrupted(signal, &format!("{headline}; the local cloud is gone with them")),
+        (None, Some(why)) => Failure::failed(why.kind, format!("{headline}: {}", why.message)),
+        (None, None) => Failure::failed("TasksFailed", headline),
+    };
+    Some(
+        failure
+            .with(report.keys())
+            .about_run(&run.run_id, run.continue_with.as_ref()),
+    )
+}
+
 pub(super) fn interrupted(signal: Signal, state: &str) -> Failure {
     Failure::new(
         signal.exit_code(),

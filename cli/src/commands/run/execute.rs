@@ -131,7 +131,7 @@ pub(super) async fn execute(
     Ok(report)
 }
 
-fn failure(error: EngineError) -> Failure {
+pub(super) fn failure(error: EngineError) -> Failure {
     match error {
         EngineError::Input(error) => Failure::from(error),
         EngineError::Port { .. } | EngineError::LeaseRanOut { .. } => {

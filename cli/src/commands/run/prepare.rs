@@ -1,6 +1,8 @@
 //! Everything up to the first write: job, configuration, plan, run id.
 
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jobmill_core::config::Config;
 use jobmill_core::job::event::JobRequest;
@@ -9,13 +11,14 @@ use jobmill_core::job::period::AsOf;
 use jobmill_core::job::plan::{Plan, today};
 
 use super::cloud::Cloud;
-use super::continuation::CommandLine;
-use super::{Format, RunArguments, tasks_file};
+use super::progress::Bar;
+use super::{Format, RunArguments, continuation, tasks_file, tell};
 use crate::Environment;
 use crate::commands::plan::nothing_to_do;
 use crate::failure::Failure;
 use crate::input::{JobInput, config_warnings, is_standard_stream};
 use crate::terminal::warn;
+use crate::worker::{CommandLine, Listener, ProcessWorkers};
 
 /// A run that can be right, of which nothing was written yet.
 #[derive(Debug)]
@@ -32,12 +35,14 @@ pub(super) struct PreparedRun {
     pub(super) timeout: u32,
     /// Whether to wait for another invocation.
     pub(super) wait: bool,
+    /// Who works the tasks off, if anybody here.
+    pub(super) crew: Option<Crew>,
     /// Where all tasks go, if anywhere.
     pub(super) out: Option<PathBuf>,
     /// The moment at which the job was planned, if the dates of the job come from it.
     pub(super) dates_of: Option<AsOf>,
     /// The command that goes on with the run, if something of it outlives this process.
-    pub(super) continue_with: Option<CommandLine>,
+    pub(super) continue_with: Option<continuation::CommandLine>,
 }
 
 /// Everything up to the first write.
@@ -51,6 +56,7 @@ pub(super) fn prepare(arguments: &RunArguments, environment: &Environment) -> Re
         }
         tasks_file::check(out)?;
     }
+    let crew = Crew::of(arguments)?;
     let input = arguments.job.read()?;
     let of_config = config_warnings(&input);
     let JobInput {
@@ -59,7 +65,7 @@ pub(super) fn prepare(arguments: &RunArguments, environment: &Environment) -> Re
     let job = request.job.clone();
     let named = arguments.run_id.clone().or_else(|| request.run_id.take());
     let by_clock = depends_on_clock(&request, arguments.job.as_of);
-    let mut continue_with = CommandLine::new(&environment.words);
+    let mut continue_with = continuation::CommandLine::new(&environment.words);
     let mut as_of = arguments.job.as_of;
     if named.is_none()
         && by_clock
@@ -91,9 +97,51 @@ pub(super) fn prepare(arguments: &RunArguments, environment: &Environment) -> Re
         plan,
         run_id,
         wait: arguments.wait,
+        crew,
         out: arguments.out.clone(),
         continue_with: arguments.cloud.outlives_process().then_some(continue_with),
     })
+}
+
+/// Processes of this machine that work the tasks of a run off.
+#[derive(Debug)]
+pub(super) struct Crew {
+    command: CommandLine,
+    /// So many at once.
+    pub(super) at_once: u32,
+    verbose: bool,
+}
+
+impl Crew {
+    fn of(arguments: &RunArguments) -> Result<Option<Self>, Failure> {
+        let Some(command) = arguments.worker.clone() else {
+            return Ok(None);
+        };
+        if arguments.cloud == Cloud::Aws {
+            return Err(Failure::invalid(
+                "Usage",
+                "--worker works the tasks of a local run off: with --cloud aws the run's tasks stand beside those of \
+                 others, which `jobmill dispatch --worker` works off",
+            ));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(Some(Self {
+            command,
+            at_once: arguments
+                .at_once
+                .unwrap_or(u32::try_from(cores).unwrap_or(u32::MAX)),
+            verbose: arguments.verbose,
+        }))
+    }
+
+    /// The processes; what they write to standard error is shown beside the bar, if it was asked for.
+    pub(super) fn workers(&self, bar: &Bar) -> ProcessWorkers {
+        let bar = bar.clone();
+        let listener: Option<Listener> = self
+            .verbose
+            .then(|| -> Listener { Arc::new(move |line: &str| bar.aside(|| tell(line))) });
+        ProcessWorkers::new(self.command.clone(), listener)
+    }
 }
 
 /// Whether the dates of the job are those of the day on which it is planned.

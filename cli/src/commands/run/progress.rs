@@ -15,6 +15,15 @@ pub(super) enum Progress {
     Tasks { done: u64, rows: u64 },
     /// Another invocation works on the run, and this one waits for it.
     Waiting,
+    /// Tasks are worked off, so many at once.
+    Working { at_once: u32 },
+    /// So many of the tasks of the run have ended.
+    Worked {
+        succeeded: u64,
+        failed: u64,
+        retried: u64,
+        rows: u64,
+    },
     /// Tasks are being created, after so many invocations that handed the queue file on.
     Creating { hop: u32 },
 }
@@ -54,6 +63,27 @@ impl Bar {
                 }
             }
             Progress::Waiting => self.bar.set_message("waiting for another invocation"),
+            Progress::Working { at_once } => {
+                self.bar.set_position(0);
+                self.bar.reset_eta();
+                self.bar.set_message(format!("working, {at_once} at once"));
+            }
+            Progress::Worked {
+                succeeded,
+                failed,
+                retried,
+                rows,
+            } => {
+                self.bar.set_length(*rows);
+                self.bar.set_position(succeeded + failed);
+                let mut message = format!("{} succeeded", count(*succeeded));
+                for (what, number) in [("failed", failed), ("tried again", retried)] {
+                    if *number > 0 {
+                        message += &format!(", {} {what}", count(*number));
+                    }
+                }
+                self.bar.set_message(message);
+            }
             Progress::Creating { hop: 0 } => self.bar.set_message("creating tasks"),
             Progress::Creating { hop } => self.bar.set_message(format!("creating tasks, hop {hop}")),
         }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::prepare::PreparedRun;
 use super::stop::Signal;
+use super::work::WorkReport;
 use crate::figures::{count, counted, duration};
 use crate::terminal::{FAINT, STRONG, printable};
 
@@ -55,6 +56,9 @@ pub(super) struct RunReport {
     pub(super) hops: u32,
     /// Tasks that were throttled and sent again.
     pub(super) throttled: u64,
+    /// What became of the tasks, if they were worked off here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) work: Option<WorkReport>,
     /// Where the tasks were written, if anywhere.
     pub(super) out: Option<String>,
     /// What may not be what was meant, in the configuration, the event and the job.
@@ -86,6 +90,7 @@ impl RunReport {
             seconds: 0.0,
             hops: 0,
             throttled: 0,
+            work: None,
             out: None,
             warnings: [&run.config.warnings[..], &run.plan.warnings[..]].concat(),
             created_here: 0,
@@ -140,6 +145,10 @@ impl RunReport {
                 format!("already completed: run {} created nothing more", self.run_id)
             }
             RunOutcome::NothingToDo => "nothing to do: the job has no rows".to_owned(),
+            _ if self.work.is_some() => self
+                .work
+                .as_ref()
+                .map_or_else(String::new, |work| work.headline(self.rows)),
             _ => format!(
                 "{} created for {}",
                 counted(self.created, "task", "tasks"),
@@ -164,6 +173,13 @@ impl RunReport {
         }
         if let Some(path) = &self.out {
             line("tasks in", path)?;
+        }
+        if let Some(work) = &self.work {
+            line("attempts", &count(work.tally.started))?;
+            line("work time", &format!("{}{}", duration(work.seconds), work.rate()))?;
+            for group in &work.failures {
+                line("failed", &group.to_string())?;
+            }
         }
         out.flush()
     }
@@ -219,6 +235,7 @@ mod tests {
             seconds: 2.4,
             hops: 0,
             throttled: 1,
+            work: None,
             out: Some("tasks.jsonl".to_owned()),
             warnings: Vec::new(),
             created_here: 1_200,

@@ -1,0 +1,283 @@
+//! The tasks of a run are worked off in this process: the orchestrator's engine, whose workers are processes here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jobmill_aws::{Clients, DynamoTables, REQUEST_TIME, S3Store, SqsOutcomes};
+use jobmill_core::config::Config;
+use jobmill_core::task::labourer::{Completion, Labourer};
+use jobmill_core::task::life::{LastError, Outcome as TaskOutcome};
+use jobmill_engine::dispatch::ports::{Unfit, Workers};
+use jobmill_engine::dispatch::{Dispatcher, Observation, Outcome, Tally, WakeUp};
+use jobmill_engine::ports::Clock as _;
+use serde::Serialize;
+
+use super::execute::failure;
+use super::prepare::PreparedRun;
+use super::progress::Progress;
+use super::stop::{Stop, StoppableHost};
+use crate::failure::Failure;
+use crate::figures::{count, counted};
+
+/// A task may take so long where the labourer has no `max_duration`.
+const LONGEST: Duration = Duration::from_secs(900);
+/// Longer than any run is watched.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Groups of failures in a report, and tasks that each names.
+const MOST_GROUPS: usize = 20;
+const MOST_EXAMPLES: usize = 3;
+
+/// What became of the tasks of a run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct WorkReport {
+    #[serde(flatten)]
+    pub(super) tally: Tally,
+    /// Tasks that are neither closed nor tried to their end.
+    pub(super) left: u64,
+    /// Failures of closed tasks by their error, most frequent first.
+    pub(super) failures: Vec<FailureGroup>,
+    /// Why nothing more was started, if that is so.
+    pub(super) suspended: Option<Unfit>,
+    /// From the first claim to the last answer.
+    pub(super) seconds: f64,
+}
+
+impl WorkReport {
+    /// In a line.
+    pub(super) fn headline(&self, rows: u64) -> String {
+        let mut line = format!(
+            "{} of {} succeeded",
+            count(self.tally.succeeded),
+            counted(rows, "task", "tasks")
+        );
+        for (what, number) in [
+            ("failed", self.tally.failed),
+            ("were never heard of again", self.tally.expired),
+            ("left", self.left),
+        ] {
+            if number > 0 {
+                line += &format!(", {} {what}", count(number));
+            }
+        }
+        line
+    }
+
+    /// `, 42 a second`.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate for people, rounded; the conversion saturates"
+    )]
+    pub(super) fn rate(&self) -> String {
+        let rate = (self.tally.started as f64 / self.seconds.max(0.001)).round() as u64;
+        match rate {
+            0 => String::new(),
+            rate => format!(", {} attempts a second", count(rate)),
+        }
+    }
+
+    /// Whether every task succeeded.
+    pub(super) fn is_success(&self) -> bool {
+        self.left == 0 && self.tally.failed == 0 && self.tally.expired == 0
+    }
+}
+
+/// Tasks that failed alike.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FailureGroup {
+    /// The type of the error.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// The message of the first one.
+    pub(super) message: String,
+    /// How many.
+    pub(super) count: u64,
+    /// Some of them.
+    pub(super) task_ids: Vec<String>,
+}
+
+impl fmt::Display for FailureGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {}", count(self.count), self.kind)?;
+        let first = self.message.lines().next().unwrap_or_default();
+        if !first.is_empty() {
+            write!(f, ": {}", first.chars().take(100).collect::<String>())?;
+        }
+        match self.task_ids.first() {
+            Some(id) => write!(f, " (task {id}{})", if self.count > 1 { ", ..." } else { "" }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Works the tasks of a run off, `at_once` at a time.
+pub(super) async fn work(
+    run: &PreparedRun,
+    clients: &Clients,
+    workers: &impl Workers,
+    at_once: u32,
+    stop: &Stop,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<WorkReport, Failure> {
+    let host = StoppableHost::new(stop.clone());
+    let config = for_this_run(run, at_once);
+    let store = S3Store::new(clients.s3.clone(), &config.queue_bucket);
+    let tables = DynamoTables::new(
+        clients.dynamodb.clone(),
+        config.tables.clone(),
+        config.task_writes,
+    );
+    let seen = Seen::new(run.plan.chunks.row_count());
+    let observer = |observation: Observation| {
+        if !seen.note(observation, progress) {
+            host.give_up();
+        }
+    };
+    let dispatcher = Dispatcher {
+        store: &store,
+        tables: &tables,
+        workers,
+        outcomes: &SqsOutcomes::new(clients, None),
+        host: &host,
+        config: &config,
+        request_time: REQUEST_TIME,
+        observer: &observer,
+    };
+    let wake_up = WakeUp {
+        group: jobmill_core::task::labourer::MAIN_GROUP.to_owned(),
+        owner: "jobmill run".to_owned(),
+        deadline: host.monotonic() + LIFETIME,
+        idle: Duration::ZERO,
+        waits_for_retries: true,
+    };
+    progress(Progress::Working { at_once });
+    let begun = host.monotonic();
+    let outcome = dispatcher.run(&wake_up).await.map_err(failure)?;
+    let mut report = seen.report();
+    report.seconds = (host.monotonic() - begun).as_secs_f64();
+    if let Outcome::Dispatched(summary) = outcome {
+        report.tally = summary.tally;
+    }
+    let closed = report.tally.succeeded + report.tally.failed + report.tally.expired;
+    report.left = run.plan.chunks.row_count().saturating_sub(closed);
+    Ok(report)
+}
+
+/// The configuration with the one labourer that works here.
+fn for_this_run(run: &PreparedRun, at_once: u32) -> Config {
+    let labourer_id = &run.plan.labourer_id;
+    let configured = run.config.labourers.get(labourer_id).cloned().unwrap_or_default();
+    let labourer = Labourer {
+        arn: Some(labourer_id.clone()),
+        group: jobmill_core::task::labourer::MAIN_GROUP.to_owned(),
+        completion: Some(Completion::Response),
+        max_simultaneous: at_once,
+        max_duration: Some(configured.max_duration.unwrap_or(LONGEST)),
+        health: Vec::new(),
+        paused: false,
+        ..configured
+    };
+    Config {
+        labourers: BTreeMap::from([(labourer_id.clone(), labourer)]),
+        ..run.config.clone()
+    }
+}
+
+/// What the engine told.
+struct Seen {
+    rows: u64,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Default)]
+struct Noted {
+    succeeded: u64,
+    failed: u64,
+    retried: u64,
+    groups: BTreeMap<(String, String), FailureGroup>,
+    suspended: Option<Unfit>,
+}
+
+impl Seen {
+    fn new(rows: u64) -> Self {
+        Self {
+            rows,
+            noted: Mutex::default(),
+        }
+    }
+
+    /// Takes note. Whether it is of use to go on.
+    fn note(&self, observation: Observation, progress: &(dyn Fn(Progress) + Sync)) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        match observation {
+            Observation::Closed {
+                task_id,
+                outcome,
+                error,
+                ..
+            } => match outcome {
+                TaskOutcome::Succeeded => noted.succeeded += 1,
+                TaskOutcome::Failed | TaskOutcome::Expired => {
+                    noted.failed += 1;
+                    noted.group(task_id, error);
+                }
+            },
+            Observation::Parked { .. } => noted.retried += 1,
+            Observation::Suspended { why, .. } => {
+                noted.suspended = Some(why);
+                return false;
+            }
+            _ => return true,
+        }
+        progress(Progress::Worked {
+            succeeded: noted.succeeded,
+            failed: noted.failed,
+            retried: noted.retried,
+            rows: self.rows,
+        });
+        true
+    }
+
+    fn report(self) -> WorkReport {
+        let noted = self.noted.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut failures: Vec<FailureGroup> = noted.groups.into_values().collect();
+        failures.sort_by_key(|group| std::cmp::Reverse(group.count));
+        WorkReport {
+            failures,
+            suspended: noted.suspended,
+            ..WorkReport::default()
+        }
+    }
+}
+
+impl Noted {
+    fn group(&mut self, task_id: String, error: Option<LastError>) {
+        let LastError { kind, message } = error.unwrap_or(LastError {
+            kind: "Unknown".to_owned(),
+            message: String::new(),
+        });
+        // Messages often hold a value of the task: what is alike is the type and how the message begins.
+        let alike: String = message
+            .chars()
+            .take_while(|c| !c.is_ascii_digit())
+            .take(40)
+            .collect();
+        let key = match self.groups.len() < MOST_GROUPS {
+            true => (kind.clone(), alike),
+            false => ("others".to_owned(), String::new()),
+        };
+        let group = self.groups.entry(key.clone()).or_insert_with(|| FailureGroup {
+            kind: if key.0 == "others" { key.0 } else { kind },
+            message,
+            count: 0,
+            task_ids: Vec::new(),
+        });
+        group.count += 1;
+        if group.task_ids.len() < MOST_EXAMPLES {
+            group.task_ids.push(task_id);
+        }
+    }
+}
