@@ -9,7 +9,7 @@ default:
 fast:
     cargo fmt --all --check
     cargo clippy --locked -p jobmill-core -p jobmill-engine -p jobmill-memory --all-targets -- -D warnings
-    cargo test --locked --workspace --lib --test golden --test properties --test lock_model --test pacer --test engine --test architecture --test documents --test examples
+    cargo test --locked --workspace --lib --test golden --test properties --test lock_model --test pacer --test decisions --test engine --test architecture --test documents --test examples
     cargo test --locked --workspace --test simulation random_seeds
 
 # every test in Rust

@@ -9,13 +9,16 @@
 )]
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use jobmill_core::config::Config;
 use jobmill_core::job::event::{self, Request};
 use jobmill_core::job::period::AsOf;
 use jobmill_core::job::plan::Plan;
 use jobmill_core::json::Document;
+use jobmill_core::task::outcome::{Ending, of_answer};
 use jobmill_core::task::row::payload_of;
 
 fn folder() -> PathBuf {
@@ -68,7 +71,8 @@ fn each_example_is_what_its_page_says() {
     for (name, tasks, count) in examples {
         holds(name, tasks, count);
     }
-    let known: BTreeSet<String> = examples.map(|(name, ..)| name.to_owned()).into();
+    let mut known: BTreeSet<String> = examples.map(|(name, ..)| name.to_owned()).into();
+    known.insert("workers".to_owned());
     let there: BTreeSet<String> = std::fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -76,4 +80,41 @@ fn each_example_is_what_its_page_says() {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     assert_eq!(known, there);
+}
+
+/// Runs a worker as a program, with a task on standard input: its exit code and what it printed.
+fn work(program: &str, file: &str, task: &str) -> (bool, String) {
+    let mut worker = Command::new(program)
+        .arg(folder().join("workers").join(file))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} is needed: {error}"));
+    worker.stdin.take().unwrap().write_all(task.as_bytes()).unwrap();
+    let output = worker.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn each_worker_does_a_task_and_says_when_it_can_not() {
+    for (program, file) in [("python3", "python/worker.py"), ("node", "node/worker.js")] {
+        let (done, said) = work(
+            program,
+            file,
+            r#"{"task_id": "t", "attempts": 2, "stores": ["a", "b"]}"#,
+        );
+        assert!(done, "{file}");
+        let ending = of_answer(said.as_bytes(), false);
+        let Ending::Succeeded {
+            result: Some(result), ..
+        } = ending
+        else {
+            panic!("{file}: {ending:?}");
+        };
+        let result: serde_json::Value = serde_json::from_str(&result).unwrap();
+        assert_eq!(result, serde_json::json!({"stores": 2, "attempt": 3}), "{file}");
+        let (done, _) = work(program, file, r#"{"task_id": "t", "attempts": 0}"#);
+        assert!(!done, "{file} fails without stores");
+    }
 }

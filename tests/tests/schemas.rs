@@ -288,7 +288,7 @@ fn the_examples_are_valid() {
         .into_iter()
         .flatten()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
+        .filter(|path| path.join("jobmill.json").is_file())
     {
         let read = |path: PathBuf| -> Value {
             serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()

@@ -8,7 +8,9 @@ use crate::error::{excerpt, shorten};
 use crate::queue::names::LOCK_PREFIX;
 use crate::task::health::Coefficients;
 use crate::task::labourer::Labourers;
-use crate::task::life::GREENFIELD_DELTA;
+use crate::task::life::{
+    ATTEMPTS_BASE, DURATION, GREENFIELD_DELTA, LAST_ERROR, OUTCOME, QUEUED_GREENFIELD, RESULT,
+};
 use crate::task::tables::{DESIRED_LAUNCH_TIME, FieldNames, Tables};
 use crate::warning::{Step, WarningKind};
 
@@ -78,6 +80,16 @@ static ROW_MAPPER: OwnForm = OwnForm {
         json!({ "type": ["object", "null"], "properties": serde_json::Map::from_iter(types) })
     },
 };
+
+/// What an orchestrator adds to a task, beside the attributes that sosw knows.
+const OWN_NAMES: [&str; 6] = [
+    ATTEMPTS_BASE,
+    QUEUED_GREENFIELD,
+    OUTCOME,
+    DURATION,
+    LAST_ERROR,
+    RESULT,
+];
 
 /// The types of the attributes of a task.
 const TYPES: [(&str, &str); 11] = [
@@ -325,6 +337,12 @@ fn table_of_tasks(at: &mut Section<'_, '_>, tables: &mut Tables) {
             at.refuse(
                 &[Step::Key("field_names")],
                 format_args!("gives the name {:?} twice", shorten(name)),
+            );
+        }
+        if OWN_NAMES.contains(name) {
+            at.refuse(
+                &[Step::Key("field_names")],
+                format_args!("gives the name {name:?}, which has a meaning of its own: choose another one"),
             );
         }
     }

@@ -534,6 +534,8 @@ fn no_two_attributes_of_a_task_have_one_name() {
         let found = problems(&with(twice.clone()));
         assert!(found[0].1.contains("twice"), "{twice}: {found:?}");
     }
+    let own = problems(&with(json!({"arn": "outcome"})));
+    assert!(own[0].1.contains("which has a meaning of its own"));
     let renamed = json!({
         "completed_at": "c", "closed_at": "d", "labourer_id_task_status": "s", "arn": "f",
         "desired_launch_time": "desired_launch_time",
