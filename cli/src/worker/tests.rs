@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::*;
+use crate::worker::command::NoCommand;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

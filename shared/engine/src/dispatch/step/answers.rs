@@ -182,11 +182,11 @@ impl Dispatch {
             };
             let is_completed = task.is_completed(&self.settings.names);
             if let Some(held) = self.tasks.get_mut(&task.task_id) {
-                if !held.counted
+                if (!held.counted || held.task.greenfield != task.greenfield)
                     && !is_completed
                     && let Some(desk) = self.desks.get_mut(at)
                 {
-                    // Somebody else's, which is being settled: until then it takes its slot.
+                    // Somebody else's, which is being settled, or which is claimed here in vain: it takes its slot.
                     let values = values_of(&self.settings.names.payload, &desk.labourer, &task.record);
                     desk.found.insert(task.task_id.clone(), values);
                     continue;
