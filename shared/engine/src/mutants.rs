@@ -51,9 +51,7 @@ pub enum Mutant {
     IdsWithoutQueue,
     /// The cursor of a run passes the line at which it stops.
     StopPassed,
-    /// Claims go out though the lease may run out before they land.
-    ClaimUnleased,
-    /// A claim is not conditional.
+    /// A claim takes whatever stands at its id.
     ClaimBlindly,
     /// A claim without an answer counts as not made.
     ClaimForgottenInDoubt,
@@ -65,18 +63,25 @@ pub enum Mutant {
     GiveBackBlindly,
     /// A task is settled whoever holds it.
     SettleBlindly,
-    /// A task is closed, or put into the retry table, whether it is closed already or not.
-    CloseTwice,
-    /// The lock of a group is given back while claims are not answered.
-    ReleaseEarly,
     /// After a take-over claims go out at once, without a look at what others have left running.
     TakenOverBlindly,
 }
 
 #[cfg(jobmill_mutants)]
 impl Mutant {
-    /// All there are.
-    pub const ALL: [Self; 20] = [
+    /// Those of dispatching.
+    pub const OF_DISPATCH: [Self; 7] = [
+        Self::ClaimBlindly,
+        Self::ClaimForgottenInDoubt,
+        Self::StartUnleased,
+        Self::StartAgain,
+        Self::GiveBackBlindly,
+        Self::SettleBlindly,
+        Self::TakenOverBlindly,
+    ];
+
+    /// Those of scheduling.
+    pub const OF_SCHEDULE: [Self; 20] = [
         Self::NoClaim,
         Self::InDoubtByBatch,
         Self::UnknownSentAgain,

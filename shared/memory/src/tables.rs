@@ -18,7 +18,7 @@ use crate::refused;
 /// The operation that updates several items, each by itself.
 pub const UPDATE: &str = "dynamodb:BatchExecuteStatement UPDATE";
 /// The operation that writes all or nothing.
-pub const TRANSACT: &str = "dynamodb:TransactWriteItems";
+pub const TRANSACT: &str = "dynamodb:TransactWriteItems MOVE";
 /// The operation that reads an index.
 pub const QUERY: &str = "dynamodb:Query";
 /// The operation that reads one item.

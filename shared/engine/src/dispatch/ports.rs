@@ -72,7 +72,7 @@ pub trait Tables: Send + Sync {
 /// How a worker is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asking {
-    /// The answer is waited for, at most so long.
+    /// The answer is waited for: the run may take so long, and the request a little more.
     Wait(Duration),
     /// The platform queues the request and answers at once.
     Event,

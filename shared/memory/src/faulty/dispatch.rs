@@ -27,6 +27,9 @@ pub const RECEIVE: &str = "sqs:ReceiveMessage";
 /// The operation that acknowledges them.
 pub const ACKNOWLEDGE: &str = "sqs:DeleteMessage";
 
+/// What an answer may take on its way beside the run.
+const ON_THE_WAY: Duration = Duration::from_secs(5);
+
 /// Carries out those updates that the table is asked to answer for, and those that it carries out unasked.
 fn update_some(
     port: &MemoryTasks,
@@ -120,7 +123,7 @@ impl<F: Faults> Workers for Faulty<MemoryWorkers, F> {
             Err(error) => return Asked::Unknown(error.to_string()),
         };
         let patience = match asking {
-            Asking::Wait(patience) => sent + patience,
+            Asking::Wait(patience) => sent + patience + ON_THE_WAY,
             Asking::Event => ends,
         };
         self.clock.sleep_until(ends.min(patience)).await;

@@ -381,7 +381,12 @@ impl Desk {
                 self.failures = 0;
                 return (None, true);
             }
-            let why = self.too_many_failures();
+            let why = Unfit {
+                kind: "StillFailing",
+                message: "one task was started to see, and failed: look at its error and mend the worker; it is tried \
+                          again, less and less often"
+                    .to_owned(),
+            };
             let is_news = self.suspend(why.clone(), now);
             return (is_news.then_some(why), false);
         }

@@ -19,7 +19,7 @@ use jobmill_core::task::life::{Closing, LastError, Marks, Outcome, StoredTask, p
 use jobmill_core::task::outcome::{self, Ending};
 use jobmill_core::task::record::Record;
 use jobmill_core::task::tables::FieldNames;
-use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Range, Update, Write};
+use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Range, Test, Update, Write};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -436,7 +436,7 @@ impl Dispatch {
     /// Whether a claim that goes out now lands within the lease.
     fn lease_is_good(&self, now: Now) -> bool {
         let needed = self.settings.request_time + LEASE_MARGIN;
-        now.held_for + needed < self.settings.lease || mutants::is(Mutant::ClaimUnleased)
+        now.held_for + needed < self.settings.lease
     }
 
     /// What to do at this moment, and how long to wait then.
@@ -770,7 +770,7 @@ impl Dispatch {
                 let queued = held.task.clone().unclaimed(names);
                 let (mut update, _) = queued.claim(names, held.task.greenfield);
                 if mutants::is(Mutant::ClaimBlindly) {
-                    update.when.clear();
+                    update.when = whatever_it_is(names, &held.task);
                 }
                 Some(update)
             }
@@ -783,7 +783,7 @@ impl Dispatch {
                     false => task.give_back(&self.settings.names, chance),
                 };
                 if mutants::is(Mutant::GiveBackBlindly) {
-                    update.when.clear();
+                    update.when = whatever_it_is(&self.settings.names, task);
                 }
                 Some(update)
             }
@@ -953,14 +953,7 @@ impl Dispatch {
         if mutants::is(Mutant::SettleBlindly) {
             for write in &mut writes {
                 if let Write::Delete { when, .. } = write {
-                    when.clear();
-                }
-            }
-        }
-        if mutants::is(Mutant::CloseTwice) {
-            for write in &mut writes {
-                if let Write::Put { when, .. } | Write::Check { when, .. } = write {
-                    when.clear();
+                    *when = whatever_it_is(names, &held.task);
                 }
             }
         }
@@ -1006,7 +999,7 @@ impl Dispatch {
             }
             Phase::Stopping if !self.renewing => {
                 let answered = !self.tasks.values().any(unanswered) && self.updates_in_flight == 0;
-                if answered || mutants::is(Mutant::ReleaseEarly) {
+                if answered {
                     self.phase = Phase::Releasing;
                     actions.push(Action::Release(self.used(now.at)));
                 }
@@ -1196,6 +1189,13 @@ impl Dispatch {
             self.to_settle.push_back(task_id.to_owned());
         }
     }
+}
+
+/// That there is a task, whoever holds it: for engines that are broken on purpose.
+fn whatever_it_is(names: &FieldNames, task: &StoredTask) -> Vec<Test> {
+    let labourer = task.record.get(&names.labourer_id).cloned();
+    let test = |labourer| Test::Equals(names.labourer_id.clone(), labourer);
+    labourer.map(test).into_iter().collect()
 }
 
 /// About how many bytes a task takes.
