@@ -31,7 +31,8 @@ const PAST_EVERY_LEASE: Duration = Duration::from_secs(70);
 const LONGEST_LIFE: Duration = Duration::from_secs(14);
 /// Deployments that are attacked side by side: each spends most of its time waiting.
 const SIDE_BY_SIDE: u64 = 10;
-const TASKS: usize = 150;
+/// So many tasks come before each wake-up: there is always work.
+const TASKS_A_ROUND: usize = 40;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -86,16 +87,16 @@ async fn attack(seed: u64, kills: u64) -> u64 {
     if completion == "destination" {
         stage.connect().await;
     }
-    for task in 0..TASKS {
-        let fails = u64::from(task % 5 == 0);
-        let told = json!({ "sleep_ms": 150 + task % 7 * 100, "fail_until": fails });
-        stage.queue(&format!("t-{task:03}"), &told.to_string());
-    }
     let (cloud, rng) = (&stage.world.cloud, Rng::new(seed));
     cloud.faults().reseed(seed);
     bad_weather(&stage);
-    let mut killed = 0;
-    while killed < kills && stage.len("sosw_closed_tasks") < TASKS {
+    let (mut killed, mut tasks) = (0, 0);
+    while killed < kills {
+        for task in tasks..tasks + TASKS_A_ROUND {
+            let told = json!({ "sleep_ms": 150 + task % 7 * 100, "fail_until": u64::from(task % 5 == 0) });
+            stage.queue(&format!("t-{task:04}"), &told.to_string());
+        }
+        tasks += TASKS_A_ROUND;
         stage.wake();
         let rule = cloud.faults().add(moment(&rng));
         // Struck, or it has lived long enough.
@@ -107,9 +108,9 @@ async fn attack(seed: u64, kills: u64) -> u64 {
     }
     cloud.faults().clear();
     stage.wake();
-    stage.until_closed(TASKS).await;
+    stage.until_closed(tasks).await;
     let closed = stage.closed();
-    let ids: BTreeSet<String> = (0..TASKS).map(|task| format!("t-{task:03}")).collect();
+    let ids: BTreeSet<String> = (0..tasks).map(|task| format!("t-{task:04}")).collect();
     assert!(closed.keys().eq(ids.iter()), "each task is closed, and no other");
     for (id, closed) in &closed {
         assert_eq!(closed.outcome, "succeeded", "{id}: {closed:?}");
@@ -122,7 +123,7 @@ async fn attack(seed: u64, kills: u64) -> u64 {
     let records = stage.invocations_of(FUNCTION);
     let crashed = records.iter().filter(|record| crashed(&record.outcome)).count() as u64;
     println!(
-        "seed {seed}, {completion}: {killed} kills, {crashed} of {} invocations crashed, {} starts for {TASKS} tasks, \
+        "seed {seed}, {completion}: {killed} kills, {crashed} of {} invocations crashed, {} starts for {tasks} tasks, \
          {} ran twice or more",
         records.len(),
         starts.len(),
