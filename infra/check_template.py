@@ -2,7 +2,7 @@
 cfn-lint is.
 
 Permissions: each is for single actions on single resources. No `Allow` may have a `*` or `?` in an action, and in a
-resource only where it stands for the objects below a folder of one bucket. The one exception is in EXCEPTIONS. A `Deny` may
+resource only where it stands for the objects below a folder of one bucket. The exceptions are in EXCEPTIONS. A `Deny` may
 be as wide as it likes. Each resource of a policy must be one whose text can be seen, or a single resource of the template.
 
 What is kept: tables and buckets outlive the stack, but not a first deployment that failed, which would leave names that
@@ -19,10 +19,11 @@ from pathlib import Path
 from cfnlint.decode.cfn_yaml import load
 
 # Actions that know no resource but `*`, by the logical id of the policy that may have them.
-EXCEPTIONS = {"TracingPolicy": {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}}
+TRACING = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+EXCEPTIONS = {"TracingPolicy": TRACING, "OrchestratorTracingPolicy": TRACING}
 
 # All objects below a folder of one bucket.
-BELOW_A_FOLDER = re.compile(r"arn:\$\{AWS::Partition\}:s3:::\$\{\w+\}/\$\{\w+\}/\*")
+BELOW_A_FOLDER = re.compile(r"arn:\$\{AWS::Partition\}:s3:::\$\{\w+\}/\$\{\w+\}/(\w+/)*\*")
 
 # Statements that name a principal belong to a resource, and are about that resource alone.
 ACTION = re.compile(r"[a-z0-9-]+:[A-Za-z]+")

@@ -1,4 +1,4 @@
-"""What all tests share: the binary under test, and one emulated account with its code."""
+"""What all tests share: the binaries under test, and one emulated account with their code."""
 
 import os
 from pathlib import Path
@@ -19,5 +19,6 @@ def bootstrap() -> Path:
 def cloud(bootstrap):
     """The emulated account."""
     with Account() as cloud:
-        upload_code(cloud, bootstrap)
+        orchestrator = Path(os.environ["JOBMILL_ORCHESTRATOR"])
+        upload_code(cloud, {"Scheduler": bootstrap, "Orchestrator": orchestrator})
         yield cloud

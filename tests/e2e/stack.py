@@ -20,7 +20,8 @@ from waiting import until
 
 TEMPLATE = Path(__file__).parents[2] / "infra/template.yaml"
 ARTIFACTS = "artifacts"
-CODE = "bootstrap.zip"
+CODE = {"Scheduler": "scheduler.zip", "Orchestrator": "orchestrator.zip"}
+"""The zip of each function of the template."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,14 +43,21 @@ def _long_form(loader: yaml.Loader, tag: str, node: yaml.Node):
 _Loader.add_multi_constructor("!", _long_form)
 
 
-def upload_code(cloud: Account, bootstrap: Path) -> None:
-    """Puts the zip of the function where the template of `packaged_template` finds it."""
-    archive = cloud.folder / CODE
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as code:
-        code.write(bootstrap, "bootstrap")
+def zipped(path: Path, files: dict[str, Path]) -> Path:
+    """Makes a zip of these files, by their names in it."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as code:
+        for name, file in files.items():
+            code.write(file, name)
+    return path
+
+
+def upload_code(cloud: Account, binaries: dict[str, Path]) -> None:
+    """Puts the zips of the functions where the template of `packaged_template` finds them."""
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket=ARTIFACTS)
-    s3.upload_file(str(archive), ARTIFACTS, CODE)
+    for function, binary in binaries.items():
+        archive = zipped(cloud.folder / CODE[function], {"bootstrap": binary})
+        s3.upload_file(str(archive), ARTIFACTS, CODE[function])
 
 
 def packaged_template(parameters: dict[str, str]) -> str:
@@ -62,7 +70,14 @@ def packaged_template(parameters: dict[str, str]) -> str:
         if not resource["Type"].startswith("AWS::CloudWatch::")
     }
     template.pop("Outputs", None)
-    template["Resources"]["Scheduler"]["Properties"]["CodeUri"] = f"s3://{ARTIFACTS}/{CODE}"
+    # Nor what is common to all functions: it goes where SAM's transform puts it.
+    common = template.pop("Globals")["Function"]
+    for name, code in CODE.items():
+        properties = template["Resources"][name]["Properties"]
+        variables = properties.get("Environment", {}).get("Variables", {})
+        environment = {"Variables": common["Environment"]["Variables"] | variables}
+        code_uri = {"CodeUri": f"s3://{ARTIFACTS}/{code}"}
+        template["Resources"][name]["Properties"] = common | properties | code_uri | {"Environment": environment}
     defaults = {name: str(given.get("Default")) for name, given in template["Parameters"].items()}
     template["Conditions"] = _folded(template["Conditions"], defaults | parameters)
     return json.dumps(template)
@@ -113,6 +128,12 @@ class Stack(Queue):
         until("the function is active", lambda: self._function()["State"] == "Active")
         config = self._function()["Environment"]["Variables"]["JOBMILL_CONFIG"]
         super().__init__(cloud, json.loads(config))
+
+    def items(self, logical_id: str) -> list[dict]:
+        """All items of a table, in DynamoDB's JSON."""
+        pages = self.cloud.client("dynamodb").get_paginator("scan")
+        pages = pages.paginate(TableName=self.resources[logical_id], ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
 
     # ------------------------------------------------------------------------------------------------ function
 

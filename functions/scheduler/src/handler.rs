@@ -14,12 +14,15 @@ use serde_json::value::RawValue;
 use tracing::Instrument as _;
 
 use crate::metrics::Metrics;
+use crate::wake_ups::WakeUps;
 
 /// What lives as long as the sandbox.
 pub(crate) struct Scheduler {
     pub(crate) clients: ClientsCell,
     pub(crate) config: ConfigCell,
     pub(crate) host: SystemHost,
+    /// Whom to wake up when there are tasks: the function of the orchestrator.
+    pub(crate) orchestrator: Option<String>,
 }
 
 impl Scheduler {
@@ -75,7 +78,11 @@ impl Scheduler {
             log_stream_name: context.env_config.log_stream.clone(),
         });
         let siblings = LambdaSiblings::new(clients.lambda.clone(), invocation::this_function(context));
-        let observer = |observation: Observation<'_>| metrics.observe(observation);
+        let wake_ups = WakeUps::new(self.orchestrator.as_deref(), &clients.lambda, config);
+        let observer = |observation: Observation<'_>| {
+            wake_ups.observe(observation);
+            metrics.observe(observation);
+        };
         let engine = Engine {
             store: &store,
             tasks: &tasks,
@@ -90,6 +97,8 @@ impl Scheduler {
             request_id: context.request_id.clone(),
             deadline: invocation::deadline(context, &self.host, config.timeout),
         };
-        Ok(engine.run(request, &context).await?)
+        let outcome = engine.run(request, &context).await;
+        wake_ups.finish().await;
+        Ok(outcome?)
     }
 }

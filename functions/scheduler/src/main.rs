@@ -2,6 +2,7 @@
 
 mod handler;
 mod metrics;
+mod wake_ups;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         clients: ClientsCell::start(ClientOptions::default()).await,
         config: ConfigCell::new(environment("JOBMILL_CONFIG")),
         host: SystemHost::new(),
+        orchestrator: environment("JOBMILL_ORCHESTRATOR").filter(|name| !name.is_empty()),
     });
     lambda_runtime::run(service_fn(move |event: Event| {
         let scheduler = Arc::clone(&scheduler);

@@ -106,6 +106,7 @@ impl<'a> Metrics<'a> {
                 already_there,
                 unprocessed,
                 throttled,
+                ..
             } => {
                 noted.confirmed += created + already_there;
                 noted.add(Metric::TasksCreated, created);
@@ -199,6 +200,7 @@ mod tests {
 
     fn answered(created: u64, unprocessed: u64, throttled: bool) -> Observation<'static> {
         Observation::Answered {
+            labourer_id: "report",
             created,
             already_there: 0,
             unprocessed,

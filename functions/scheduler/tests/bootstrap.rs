@@ -89,6 +89,56 @@ async fn a_job_that_needs_several_hops_is_completed_by_a_chain() {
     assert_eq!(traces.len(), 1, "one trace leads through all hops: {traces:?}");
 }
 
+/// The orchestrator is woken up when there are tasks, and when all of them are there. What it does is not of interest here.
+#[tokio::test]
+async fn the_orchestrator_is_woken_up_when_a_drain_begins_and_when_it_ends() {
+    let world = usual().await;
+    let labourers = json!({ "worker": { "arn": "f", "group": "nightly" }, "idle": {} });
+    let config = config(json!({ "task_config": { "labourers": labourers } }));
+    world.cloud.register_function(
+        FunctionSpec::new(FUNCTION, BOOTSTRAP)
+            .env("JOBMILL_CONFIG", config.to_string())
+            .env("JOBMILL_ORCHESTRATOR", "orchestrator")
+            .timeout(Duration::from_secs(60)),
+    );
+    world.register("orchestrator", Path::new(BOOTSTRAP), "{}", Duration::from_secs(60));
+    let event = json!({ "job": flat_job(60), "run_id": "wakes" });
+    assert_eq!(world.invoke(&event).await.unwrap()["outcome"], "completed");
+    world.cloud.wait_idle(PATIENCE).await.unwrap();
+    let wake_ups = || {
+        let records = world.cloud.invocations().into_iter();
+        let records = records.filter(|record| record.function == "orchestrator");
+        records.map(|record| record.payload).collect::<Vec<_>>()
+    };
+    assert_eq!(wake_ups(), [r#"{"group":"nightly"}"#; 2]);
+    // Where nothing was created there is nothing to wake up for; nor where nobody can be started.
+    assert_eq!(world.invoke(&event).await.unwrap()["outcome"], "already_completed");
+    let of_nobody = json!({ "job": { "lambda_name": "idle" }, "run_id": "nobody" });
+    assert_eq!(world.invoke(&of_nobody).await.unwrap()["outcome"], "completed");
+    world.cloud.wait_idle(PATIENCE).await.unwrap();
+    assert_eq!(wake_ups().len(), 2);
+}
+
+#[tokio::test]
+async fn an_orchestrator_that_cannot_be_woken_up_does_no_harm() {
+    let world = usual().await;
+    world.cloud.register_function(
+        FunctionSpec::new(FUNCTION, BOOTSTRAP)
+            .env("JOBMILL_CONFIG", config(json!({})).to_string())
+            .env("JOBMILL_ORCHESTRATOR", "nobody")
+            .timeout(Duration::from_secs(60)),
+    );
+    let event = json!({ "job": flat_job(60), "run_id": "alone" });
+    assert_eq!(world.invoke(&event).await.unwrap()["outcome"], "completed");
+    world.assert_whole("alone", 60);
+    let warning = world
+        .cloud
+        .wait_log("could not wake the orchestrator up", PATIENCE)
+        .await
+        .unwrap();
+    assert!(warning.text.contains("\"level\":\"WARN\""), "{}", warning.text);
+}
+
 #[tokio::test]
 async fn a_repeated_event_creates_nothing_new() {
     let world = usual().await;

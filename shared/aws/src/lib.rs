@@ -21,7 +21,7 @@ pub use dispatch::DynamoTables;
 pub use host::SystemHost;
 pub use outcomes::SqsOutcomes;
 pub use problem::Problem;
-pub use siblings::LambdaSiblings;
+pub use siblings::{LambdaSiblings, send_event};
 pub use store::{S3Store, S3Upload};
 pub use tasks::{DynamoTasks, MetaContext};
 pub use workers::LambdaWorkers;

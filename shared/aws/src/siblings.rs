@@ -28,14 +28,22 @@ impl LambdaSiblings {
 impl Siblings for LambdaSiblings {
     /// The SDK may repeat a call whose answer was lost: two siblings then, of which the lock lets one work.
     async fn spawn(&self, payload: String) -> PortResult<()> {
-        self.client
-            .invoke()
-            .function_name(&self.invoked_function_arn)
-            .invocation_type(InvocationType::Event)
-            .payload(Blob::new(payload))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| port_error("lambda:Invoke", error))
+        send_event(&self.client, &self.invoked_function_arn, payload).await
     }
+}
+
+/// Invokes a function asynchronously. The SDK may repeat a call whose answer was lost.
+///
+/// # Errors
+/// What the service said.
+pub async fn send_event(client: &aws_sdk_lambda::Client, function: &str, payload: String) -> PortResult<()> {
+    client
+        .invoke()
+        .function_name(function)
+        .invocation_type(InvocationType::Event)
+        .payload(Blob::new(payload))
+        .send()
+        .await
+        .map(drop)
+        .map_err(|error| port_error("lambda:Invoke", error))
 }

@@ -359,6 +359,11 @@ impl LocalCloud {
         self.lambda.kill_random(&self.random)
     }
 
+    /// Kills an instance of that function that is at work, by chance. Returns its number.
+    pub fn kill_random_of(&self, function: &str) -> Option<u64> {
+        self.lambda.kill_random_of(function, &self.random)
+    }
+
     /// Kills all instances. Returns how many there were.
     pub fn kill_all_instances(&self) -> usize {
         self.lambda.kill_all()

@@ -74,8 +74,12 @@ impl Marks {
 
     /// Since when a task with that ticket runs: how long ago, to the second. In the future: zero.
     pub fn running_for(self, ticket: Greenfield) -> Duration {
-        let began = ticket.nanos() - self.delta;
-        let nanos = (self.now.nanos() - began).max(0);
+        self.queued_for(Greenfield::from_nanos(ticket.nanos() - self.delta))
+    }
+
+    /// Since when a queued task has its place: how long ago, to the second. In the future: zero.
+    pub fn queued_for(self, greenfield: Greenfield) -> Duration {
+        let nanos = (self.now.nanos() - greenfield.nanos()).max(0);
         Duration::from_secs(u64::try_from(nanos / SECOND).unwrap_or(u64::MAX))
     }
 
@@ -555,6 +559,9 @@ mod tests {
         assert_eq!(marks().running_for(marks().ticket(42)), Duration::ZERO);
         let later = Marks::at(NOW_MS + 90_000, GREENFIELD_DELTA);
         assert_eq!(later.running_for(marks().ticket(42)), Duration::from_secs(90));
+        let since = Greenfield::from_millis(NOW_MS - 2_500);
+        assert_eq!(marks().queued_for(since), Duration::from_secs(2));
+        assert_eq!(marks().queued_for(Greenfield::from_millis(NOW_MS + 1)), Duration::ZERO);
         assert!(marks().last_queued() < Greenfield::from_millis(NOW_MS));
         assert!(marks().first_running() > marks().last_queued());
         assert!(marks().ticket(0) > marks().first_running());

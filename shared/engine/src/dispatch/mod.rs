@@ -27,7 +27,7 @@ use crate::mutants::{self, Mutant};
 use crate::ports::{Clock, ObjectStore, Random};
 use crate::retry::retry;
 
-pub use observe::{Observation, Observer};
+pub use observe::{Observation, Observer, Sample};
 pub use outcome::{Ended, Outcome, Summary};
 pub use step::Tally;
 

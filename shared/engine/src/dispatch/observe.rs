@@ -76,6 +76,21 @@ pub enum Observation {
         /// Why.
         why: String,
     },
+    /// How the labourers of the group are doing: every 15 s, and once more when no more is claimed.
+    Sampled(Vec<Sample>),
+}
+
+/// How a labourer is doing at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Which.
+    pub labourer_id: String,
+    /// So many of its tasks are running, those of others included as far as they are known.
+    pub running: u32,
+    /// How long ago its first queued task got its place; none: as far as is known nothing is queued.
+    pub oldest: Option<Duration>,
+    /// Tasks of it are queued, and nothing is started: why, and what to do.
+    pub held_up: Option<Unfit>,
 }
 
 /// Told what happens, in order.

@@ -31,6 +31,8 @@ pub enum Observation<'a> {
     TakenOver,
     /// A request that creates tasks was answered.
     Answered {
+        /// Whose tasks: the labourer of the first of them.
+        labourer_id: &'a str,
         /// Tasks that it created.
         created: u64,
         /// Tasks that were there before.

@@ -645,6 +645,14 @@ impl Lambda {
         Some(*instance)
     }
 
+    pub(crate) fn kill_random_of(&self, function: &str, random: &Random) -> Option<u64> {
+        let mut victims = self.victims(true);
+        victims.retain(|(name, _)| name == function);
+        let (name, instance) = random.choose(&victims)?;
+        self.kill(name, *instance);
+        Some(*instance)
+    }
+
     pub(crate) fn instances(&self) -> usize {
         self.victims(false).len()
     }

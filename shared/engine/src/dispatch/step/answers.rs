@@ -640,7 +640,7 @@ impl Dispatch {
             desk.throttled.relax();
             let observation = Observation::Started {
                 labourer_id: desk.id.clone(),
-                waited: now.at.saturating_sub(held.since),
+                waited: held.asked_at.unwrap_or(now.at).saturating_sub(held.since),
             };
             self.observe(observation);
         }

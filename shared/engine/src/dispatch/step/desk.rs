@@ -6,11 +6,13 @@ use std::time::Duration;
 use jobmill_core::queue::group::Used;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::labourer::{Completion, Labourer};
+use jobmill_core::task::life::Marks;
 use jobmill_core::task::rate::Starts;
 use jobmill_core::task::record::Record;
 
 use super::line::{LOOK_AHEAD, Line};
 use super::slots::{Foreign, Slots};
+use crate::dispatch::observe::Sample;
 use crate::dispatch::ports::Unfit;
 
 /// So many tasks are kept ready at least and at most, whatever may run at once.
@@ -441,6 +443,17 @@ impl Desk {
             && self.retry_was_read
             && self.requeueing == 0
             && !waits
+    }
+
+    /// How it is doing.
+    pub(crate) fn sample(&self, marks: Marks) -> Sample {
+        let front = self.front();
+        Sample {
+            labourer_id: self.id.clone(),
+            running: self.slots.own().saturating_add(self.slots.foreign()),
+            oldest: front.map(|front| marks.queued_for(front)),
+            held_up: front.and(self.suspension.as_ref().map(|suspension| suspension.why.clone())),
+        }
     }
 
     /// The first place in the queue that is known to be taken.

@@ -64,6 +64,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 /// A lease with less left than a request may take and this is not used for claims.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// How often is told how the labourers are doing.
+const SAMPLE_PAUSE: Duration = Duration::from_secs(15);
 /// The last moments of an invocation, in which nothing is waited for any more.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
 
@@ -316,6 +318,8 @@ pub(crate) struct Dispatch {
     bytes_ready: usize,
     unreadable: HashSet<String>,
     observed: Vec<Observation>,
+    /// When is told again how the labourers are doing; none: no more.
+    next_sample: Option<Duration>,
     tally: Tally,
 }
 
@@ -366,6 +370,7 @@ impl Dispatch {
             bytes_ready: 0,
             unreadable: HashSet::new(),
             observed: Vec::new(),
+            next_sample: Some(now + SAMPLE_PAUSE),
             tally: Tally::default(),
             settings,
         }
@@ -389,6 +394,19 @@ impl Dispatch {
 
     fn observe(&mut self, observation: Observation) {
         self.observed.push(observation);
+    }
+
+    /// Tells how the labourers are doing, now and then. The tables are looked at every few seconds, so that nothing has to
+    /// wake up for it.
+    fn sample(&mut self, now: Now) {
+        let goes_on = self.phase == Phase::Claiming;
+        if self.next_sample.is_none_or(|next| goes_on && now.at < next) {
+            return;
+        }
+        self.next_sample = goes_on.then_some(now.at + SAMPLE_PAUSE);
+        let marks = self.marks(now);
+        let samples = self.desks.iter().map(|desk| desk.sample(marks)).collect();
+        self.observe(Observation::Sampled(samples));
     }
 
     fn marks(&self, now: Now) -> Marks {
@@ -461,6 +479,7 @@ impl Dispatch {
         self.settle(now, &mut actions);
         self.listen(&mut actions);
         self.keep_the_lock(now, &mut actions);
+        self.sample(now);
         let then = self.then(now, actions.is_empty());
         Step { actions, then }
     }

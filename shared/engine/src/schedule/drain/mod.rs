@@ -157,8 +157,10 @@ where
             Some(Event::Answered(unit, sent, answer)) => {
                 // 53 random bits: a share from 0 to 1.
                 let jitter = ((host.random() >> 75) as f64) / ((1_u64 << 53) as f64);
+                let labourer_id = unit.tasks.first().map(|task| task.labourer_id.clone());
                 let effect = drain.answered(unit, sent, answer, host.monotonic(), jitter);
                 (tools.observer)(Observation::Answered {
+                    labourer_id: labourer_id.as_deref().unwrap_or_default(),
                     created: effect.created,
                     already_there: effect.already_there,
                     unprocessed: effect.pushed_back,
