@@ -7,11 +7,8 @@ mod failure;
 mod figures;
 mod input;
 mod starter_config;
+mod stop;
 mod terminal;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "`run --worker` will use it")
-)]
 mod worker;
 
 use std::ffi::OsString;
@@ -30,6 +27,7 @@ Examples:
   jobmill plan job.json                  what the job would become
   jobmill plan job.json --format rows    its rows, one JSON object a line
   jobmill run job.json                   its tasks, in a local cloud
+  jobmill dispatch --until-idle          works queued tasks off
   jobmill check                          is this configuration right
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input; 130 and 143

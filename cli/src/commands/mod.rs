@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod dispatch;
 mod init;
 mod man;
 mod plan;
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Plan(plan::PlanArguments),
     /// Runs a job: rows, queue file, tasks.
     Run(run::RunArguments),
+    /// Dispatches queued tasks: starts them, retries them, closes them.
+    Dispatch(dispatch::DispatchArguments),
     /// Checks a configuration and lists every problem at once.
     Check(check::CheckArguments),
     /// Writes a JSON Schema, for editors, to standard output.
@@ -38,6 +41,7 @@ impl Command {
         match self {
             Self::Plan(arguments) => arguments.wants_json(),
             Self::Run(arguments) => arguments.wants_json(),
+            Self::Dispatch(arguments) => arguments.wants_json(),
             Self::Check(arguments) => arguments.wants_json(),
             Self::Init(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
         }
@@ -48,6 +52,7 @@ impl Command {
         match self {
             Self::Plan(arguments) => plan::execute(&arguments, environment),
             Self::Run(arguments) => run::execute(&arguments, environment),
+            Self::Dispatch(arguments) => dispatch::execute(&arguments),
             Self::Check(arguments) => check::execute(&arguments),
             Self::Init(arguments) => init::execute(&arguments),
             Self::Schema(arguments) => schema::execute(&arguments),

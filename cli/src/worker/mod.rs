@@ -25,7 +25,9 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin};
 
-pub(crate) use command::{CommandLine, NoCommand};
+pub(crate) use command::CommandLine;
+#[cfg(test)]
+use command::NoCommand;
 use output::{Head, Lines, Tail, copy};
 use runs::{Run, Runs};
 

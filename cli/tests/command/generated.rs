@@ -10,7 +10,17 @@ use tempfile::TempDir;
 use crate::support::pages::document;
 use crate::support::{command, config, folder, jobmill, shell};
 
-const COMMANDS: [&str; 8] = ["", "init", "plan", "run", "check", "schema", "completions", "man"];
+const COMMANDS: [&str; 9] = [
+    "",
+    "init",
+    "plan",
+    "run",
+    "dispatch",
+    "check",
+    "schema",
+    "completions",
+    "man",
+];
 
 /// With `JOBMILL_UPDATE=1` in the environment the recorded texts are written anew.
 #[test]
