@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod dispatch;
 mod init;
+mod labourers;
 mod man;
 mod plan;
 mod run;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Dispatch(dispatch::DispatchArguments),
     /// Checks a configuration and lists every problem at once.
     Check(check::CheckArguments),
+    /// Checks the functions of labourers, and connects them.
+    Labourers(labourers::LabourersArguments),
     /// Writes a JSON Schema, for editors, to standard output.
     Schema(schema::SchemaArguments),
     /// Writes the completions of a shell to standard output.
@@ -43,6 +46,7 @@ impl Command {
             Self::Run(arguments) => arguments.wants_json(),
             Self::Dispatch(arguments) => arguments.wants_json(),
             Self::Check(arguments) => arguments.wants_json(),
+            Self::Labourers(arguments) => arguments.wants_json(),
             Self::Init(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
@@ -55,6 +59,7 @@ impl Command {
             Self::Dispatch(arguments) => dispatch::execute(&arguments),
             Self::Check(arguments) => check::execute(&arguments),
             Self::Init(arguments) => init::execute(&arguments),
+            Self::Labourers(arguments) => labourers::execute(&arguments),
             Self::Schema(arguments) => schema::execute(&arguments),
             Self::Completions(arguments) => completions::execute(&arguments),
             Self::Man(arguments) => man::execute(&arguments),

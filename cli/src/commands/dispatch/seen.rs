@@ -64,9 +64,7 @@ impl Seen {
 
     /// The failures, most frequent first.
     pub(super) fn failures(&self) -> Vec<FailureGroup> {
-        let mut groups: Vec<FailureGroup> = self.lock().groups.values().cloned().collect();
-        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
-        groups
+        self.lock().failures()
     }
 
     /// Takes note.
@@ -151,6 +149,12 @@ impl Seen {
 }
 
 impl Noted {
+    fn failures(&self) -> Vec<FailureGroup> {
+        let mut groups: Vec<FailureGroup> = self.groups.values().cloned().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+        groups
+    }
+
     /// Counts a failure. Whether it is the first of its group.
     fn group(&mut self, task_id: &str, labourer_id: &str, error: &LastError) -> bool {
         let mut key = key(labourer_id, error);
@@ -200,27 +204,23 @@ fn told(error: Option<LastError>) -> LastError {
 mod tests {
     use super::*;
 
-    fn failed(seen: &Seen, id: usize, kind: &str, message: &str) {
-        seen.note(Observation::Closed {
-            task_id: format!("t{id}"),
-            labourer_id: "report".to_owned(),
-            outcome: Outcome::Failed,
-            duration: None,
-            error: Some(LastError {
-                kind: kind.to_owned(),
-                message: message.to_owned(),
-            }),
-        });
+    fn failed(noted: &mut Noted, id: usize, kind: &str, message: &str) -> bool {
+        let error = LastError {
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+        };
+        noted.group(&format!("t{id}"), "report", &told(Some(error)))
     }
 
     #[test]
     fn failures_that_begin_alike_are_one_group() {
-        let seen = Seen::new(Bar::new());
+        let mut noted = Noted::default();
         for id in 0..5 {
-            failed(&seen, id, "ValueError", &format!("no such store: {id}"));
+            let is_first = failed(&mut noted, id, "ValueError", &format!("no such store: {id}"));
+            assert_eq!(is_first, id == 0);
         }
-        failed(&seen, 9, "KeyError", "'x'");
-        let groups = seen.failures();
+        assert!(failed(&mut noted, 9, "KeyError", "'x'"));
+        let groups = noted.failures();
         assert_eq!(groups.len(), 2);
         assert_eq!(
             (groups[0].kind.as_str(), groups[0].count, groups[0].task_ids.len()),
@@ -231,11 +231,11 @@ mod tests {
 
     #[test]
     fn there_are_never_more_groups_than_somebody_reads() {
-        let seen = Seen::new(Bar::new());
+        let mut noted = Noted::default();
         for id in 0..1_000 {
-            failed(&seen, id, &format!("Error{id}"), "because");
+            failed(&mut noted, id, &format!("Error{id}"), "because");
         }
-        let groups = seen.failures();
+        let groups = noted.failures();
         assert_eq!(groups.len(), MOST_GROUPS + 1);
         assert_eq!(groups.iter().map(|group| group.count).sum::<u64>(), 1_000);
         assert_eq!((groups[0].kind.as_str(), groups[0].count), ("Others", 980));
