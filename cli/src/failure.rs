@@ -5,9 +5,10 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use jobmill_core::{Error, ErrorKind};
+use jobmill_engine::EngineError;
 use serde_json::{Map, Value, json};
 
-use crate::terminal::{ERROR, printable};
+use crate::terminal::{ERROR, one_line, printable};
 
 /// The command could do what was asked, but it went wrong.
 const FAILED: u8 = 1;
@@ -190,6 +191,18 @@ impl From<Error> for Failure {
             report.can_go_on = false;
         }
         failure
+    }
+}
+
+/// The engine could not go on.
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Input(error) => Self::from(error),
+            EngineError::Port { .. } | EngineError::LeaseRanOut { .. } => {
+                Self::failed(error.error_type(), one_line(&error.to_string()))
+            }
+        }
     }
 }
 

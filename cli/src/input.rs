@@ -13,6 +13,7 @@ use jobmill_core::{Error, ErrorKind, WarningKind};
 
 use crate::failure::Failure;
 use crate::starter_config;
+use crate::terminal::warn;
 
 /// The configuration that is looked for where none is named.
 pub(crate) const CONFIG_NAME: &str = "jobmill.json";
@@ -94,6 +95,27 @@ impl JobArguments {
 pub(crate) fn read_config(path: &Path) -> Result<Config, Failure> {
     let text = read_text("the configuration", path)?;
     Ok(Config::parse(&text).map_err(Error::from)?)
+}
+
+/// A configuration without a job: the named one, else that of the current folder. Its warnings go to standard error, but
+/// for those of keys without a meaning here.
+pub(crate) fn config_here(path: Option<&Path>) -> Result<Config, Failure> {
+    let path = match path {
+        Some(path) => path.to_owned(),
+        None => find_config(None).ok_or_else(|| {
+            Failure::invalid(
+                "NoConfig",
+                format!("there is no {CONFIG_NAME} in the current folder: name another file with --config"),
+            )
+        })?,
+    };
+    let config = read_config(&path)?;
+    let mine = config
+        .warnings
+        .iter()
+        .filter(|warning| warning.kind != WarningKind::IgnoredKey);
+    warn(mine.map(|warning| format!("{}: {warning}", path.display())));
+    Ok(config)
 }
 
 /// The configuration where none is named: beside the job, then in the current folder.

@@ -7,6 +7,7 @@ mod failure;
 mod figures;
 mod input;
 mod starter_config;
+mod stop;
 mod terminal;
 mod worker;
 
@@ -26,6 +27,7 @@ Examples:
   jobmill plan job.json                  what the job would become
   jobmill plan job.json --format rows    its rows, one JSON object a line
   jobmill run job.json                   its tasks, in a local cloud
+  jobmill dispatch --until-idle          works queued tasks off
   jobmill check                          is this configuration right
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input; 130 and 143

@@ -2,7 +2,9 @@
 
 mod check;
 mod completions;
+mod dispatch;
 mod init;
+mod labourers;
 mod man;
 mod plan;
 mod run;
@@ -22,8 +24,12 @@ pub(crate) enum Command {
     Plan(plan::PlanArguments),
     /// Runs a job: rows, queue file, tasks.
     Run(run::RunArguments),
+    /// Dispatches queued tasks: starts them, retries them, closes them.
+    Dispatch(dispatch::DispatchArguments),
     /// Checks a configuration and lists every problem at once.
     Check(check::CheckArguments),
+    /// Checks the functions of labourers, and connects them.
+    Labourers(labourers::LabourersArguments),
     /// Writes a JSON Schema, for editors, to standard output.
     Schema(schema::SchemaArguments),
     /// Writes the completions of a shell to standard output.
@@ -38,7 +44,9 @@ impl Command {
         match self {
             Self::Plan(arguments) => arguments.wants_json(),
             Self::Run(arguments) => arguments.wants_json(),
+            Self::Dispatch(arguments) => arguments.wants_json(),
             Self::Check(arguments) => arguments.wants_json(),
+            Self::Labourers(arguments) => arguments.wants_json(),
             Self::Init(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
@@ -48,8 +56,10 @@ impl Command {
         match self {
             Self::Plan(arguments) => plan::execute(&arguments, environment),
             Self::Run(arguments) => run::execute(&arguments, environment),
+            Self::Dispatch(arguments) => dispatch::execute(&arguments),
             Self::Check(arguments) => check::execute(&arguments),
             Self::Init(arguments) => init::execute(&arguments),
+            Self::Labourers(arguments) => labourers::execute(&arguments),
             Self::Schema(arguments) => schema::execute(&arguments),
             Self::Completions(arguments) => completions::execute(&arguments),
             Self::Man(arguments) => man::execute(&arguments),

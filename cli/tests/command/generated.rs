@@ -10,7 +10,20 @@ use tempfile::TempDir;
 use crate::support::pages::document;
 use crate::support::{command, config, folder, jobmill, shell};
 
-const COMMANDS: [&str; 8] = ["", "init", "plan", "run", "check", "schema", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "",
+    "init",
+    "plan",
+    "run",
+    "dispatch",
+    "check",
+    "labourers",
+    "labourers check",
+    "labourers connect",
+    "schema",
+    "completions",
+    "man",
+];
 
 /// With `JOBMILL_UPDATE=1` in the environment the recorded texts are written anew.
 #[test]
@@ -18,10 +31,7 @@ fn the_help_of_each_command_is_the_one_that_was_recorded() {
     let here = TempDir::new().unwrap();
     let update = std::env::var_os("JOBMILL_UPDATE").is_some();
     for name in COMMANDS {
-        let words: Vec<&str> = [name, "--help"]
-            .into_iter()
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words = name.split_whitespace().chain(["--help"]);
         let output = command(here.path())
             .args(words)
             .env("COLUMNS", "80")
@@ -40,7 +50,11 @@ fn the_help_of_each_command_is_the_one_that_was_recorded() {
         );
         let recorded = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/help")
-            .join(if name.is_empty() { "jobmill" } else { name })
+            .join(if name.is_empty() {
+                "jobmill".to_owned()
+            } else {
+                name.replace(' ', "-")
+            })
             .with_extension("txt");
         if update {
             fs::write(&recorded, &help).unwrap();
@@ -116,7 +130,7 @@ fn the_manual_has_a_page_for_each_command() {
         let page = if name.is_empty() {
             "jobmill.1".to_owned()
         } else {
-            format!("jobmill-{name}.1")
+            format!("jobmill-{}.1", name.replace(' ', "-"))
         };
         let text = fs::read_to_string(here.path().join("share/man1").join(page)).unwrap();
         assert!(

@@ -6,6 +6,7 @@ mod config_source;
 mod credentials;
 mod dispatch;
 mod error;
+mod functions;
 mod host;
 mod outcomes;
 mod problem;
@@ -18,6 +19,10 @@ mod workers;
 pub use clients::{ClientOptions, Clients, DynamoClients, REQUEST_TIME};
 pub use config_source::{ConfigLocation, ConfigSourceError, fetch_config};
 pub use dispatch::DynamoTables;
+pub use functions::{
+    EventSettings, FunctionSettings, Refusal, event_settings, function_settings, may_invoke, queue_arn,
+    set_event_settings,
+};
 pub use host::SystemHost;
 pub use outcomes::SqsOutcomes;
 pub use problem::Problem;

@@ -265,7 +265,7 @@ fn of_answer(function: &str, status: u16, error: &InvokeError, message: &str) ->
 }
 
 /// A refusal by its code: its kind, and what to do about it.
-fn of_refusal(code: &str, permission: &str) -> (&'static str, String) {
+pub(crate) fn of_refusal(code: &str, permission: &str) -> (&'static str, String) {
     let (kind, cure) = match code {
         "ResourceNotFoundException" => (
             "FunctionNotFound",

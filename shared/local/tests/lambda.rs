@@ -335,14 +335,19 @@ async fn what_is_not_right_is_refused() {
             .unwrap()
             .is_request_too_large_exception()
     );
-    let dry = client
-        .invoke()
-        .function_name("echo")
-        .invocation_type(InvocationType::DryRun)
-        .send()
-        .await
-        .unwrap_err();
-    assert_eq!(dry.code(), Some("InvalidParameterValueException"));
+}
+
+#[tokio::test]
+async fn a_dry_run_says_whether_there_is_such_a_function_and_starts_nothing() {
+    let (cloud, client) = start(echo()).await;
+    let dry = |name: &str| {
+        let request = client.invoke().function_name(name);
+        request.invocation_type(InvocationType::DryRun).send()
+    };
+    assert_eq!(dry("echo").await.unwrap().status_code(), 204);
+    let error = dry("missing").await.unwrap_err();
+    assert_eq!(error.code(), Some("ResourceNotFoundException"));
+    assert_eq!(cloud.invocations(), []);
 }
 
 #[tokio::test]

@@ -262,7 +262,7 @@ impl<S: ObjectStore, T: Tables, W: Workers, O: Outcomes, H: Clock + Random> Disp
         let lease_seconds = self.config.lease_seconds;
         loop {
             let claims_for = claims_until.saturating_sub(self.host.monotonic());
-            if claims_for < INDEX_LAG {
+            if claims_for < INDEX_LAG || self.host.should_stop() {
                 return Ok(None);
             }
             let won = match found {

@@ -23,6 +23,8 @@ use crate::service::Endpoint;
 const FUNCTIONS: &str = "/2015-03-31/functions/";
 const EVENT_CONFIGS: &str = "/2019-09-25/functions/";
 const JSON: &str = "application/json";
+/// The type of an invocation by which a caller asks whether it might.
+const DRY_RUN: &str = "DryRun";
 /// The largest event of a caller who waits, and of one who does not.
 const MAX_PAYLOAD: usize = 6 * 1024 * 1024;
 const MAX_EVENT: usize = 1024 * 1024;
@@ -83,6 +85,12 @@ impl Endpoint for LambdaEndpoint {
         };
         let target = target(&parts.method, &parts.uri);
         let trace = text(&parts.headers, "x-amzn-trace-id");
+        if invocation_type(&parts.headers) == DRY_RUN {
+            return Ok(match self.lambda.describe(&target.name) {
+                Some(_) => answer(StatusCode::NO_CONTENT, JSON, ""),
+                None => refusal(&Refused::NoSuchFunction, &target),
+            });
+        }
         let request_id = request_id();
         let mut response = if is_event(&parts.headers) {
             self.send(&target, &request_id, payload, trace, effect)
@@ -271,7 +279,7 @@ fn target(method: &Method, uri: &Uri) -> Target {
 fn problem(payload: &Bytes, headers: &HeaderMap) -> Option<Response<Body>> {
     let limit = match invocation_type(headers) {
         "Event" => MAX_EVENT,
-        "RequestResponse" => MAX_PAYLOAD,
+        "RequestResponse" | DRY_RUN => MAX_PAYLOAD,
         other => {
             let message = format!("the local cloud has no invocations of type {other}");
             return Some(refuse(
