@@ -452,7 +452,8 @@ pub struct Closing {
 }
 
 /// What a worker gets of a claimed task: the task's payload with the fields of its row laid over it, as sosw's
-/// orchestrator does (`greenfield` and `attempts` as they were before the claim). `more` is added under names that the
+/// orchestrator does: under the names that they have in the table, `greenfield` and `attempts` as they were before the
+/// claim. `task_id` is there under this name too, where sosw's workers look for it. `more` is added under names that the
 /// payload does not use itself.
 ///
 /// # Errors
@@ -475,13 +476,14 @@ pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)])
     }
     let fields = [
         ("task_id", names.task_id.as_str()),
-        ("labourer_id", &names.labourer_id),
-        ("created_at", &names.created_at),
-        ("completed_at", &names.completed_at),
-        ("greenfield", QUEUED_GREENFIELD),
-        ("closed_at", &names.closed_at),
+        (&names.task_id, &names.task_id),
+        (&names.labourer_id, &names.labourer_id),
+        (&names.created_at, &names.created_at),
+        (&names.completed_at, &names.completed_at),
+        (&names.greenfield, QUEUED_GREENFIELD),
+        (&names.closed_at, &names.closed_at),
         (DESIRED_LAUNCH_TIME, DESIRED_LAUNCH_TIME),
-        ("arn", &names.arn),
+        (&names.arn, &names.arn),
     ];
     for (name, called) in fields {
         if let Some(value) = task.record.get(called).and_then(to_json) {
@@ -489,7 +491,7 @@ pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)])
         }
     }
     let attempts = task.attempts.saturating_sub(1);
-    payload.insert("attempts".to_owned(), Value::from(attempts));
+    payload.insert(names.attempts.clone(), Value::from(attempts));
     Ok(Value::Object(payload).to_string())
 }
 

@@ -43,13 +43,6 @@ impl Line {
         self.known.contains(task_id)
     }
 
-    /// The first place that is taken.
-    pub(crate) fn front(&self) -> Option<Greenfield> {
-        let blocked = self.blocked.values().filter_map(BTreeMap::first_key_value);
-        let all = blocked.map(|(place, _)| place).chain(self.ready.keys().next());
-        all.map(|(greenfield, _)| *greenfield).min()
-    }
-
     /// Adds a task in its place.
     pub(crate) fn add(&mut self, task: StoredTask, values: Values) {
         if self.known.insert(task.task_id.clone()) {
@@ -139,7 +132,6 @@ mod tests {
             (ids.join(""), line.ready(), line.blocked()),
             ("cd".to_owned(), 0, 2)
         );
-        assert_eq!(line.front(), Some(Greenfield::from_millis(1)));
         line.freed(&vec![Some("roma".to_owned())]);
         assert_eq!(line.take(|_, _| false).unwrap().0.task_id, "a");
         line.freed_all();
