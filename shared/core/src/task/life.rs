@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::json;
 use crate::task::greenfield::Greenfield;
 use crate::task::record::{Attribute, Record, number_of, text_of};
-use crate::task::tables::{DESIRED_LAUNCH_TIME, FieldNames};
+use crate::task::tables::FieldNames;
 use crate::task::write::{Table, Test, Update, Write};
 
 /// Where a task stood in the queue before it was claimed: it comes back there.
@@ -315,7 +315,7 @@ impl StoredTask {
     pub fn park(&self, names: &FieldNames, due_ms: i64, error: Option<&LastError>) -> [Write; 3] {
         let mut record = self.record.clone();
         let due = Greenfield::from_millis(due_ms);
-        record.insert(DESIRED_LAUNCH_TIME.to_owned(), Attribute::number(due));
+        record.insert(names.desired_launch_time.clone(), Attribute::number(due));
         if let Some(error) = error {
             record.insert(LAST_ERROR.to_owned(), error.to_attribute());
         }
@@ -365,7 +365,7 @@ impl Waiting {
     /// id. What a late mark of a worker has left in the tasks table (an item without a labourer) is replaced.
     pub fn requeue(&self, names: &FieldNames, place: Greenfield) -> ([Write; 3], Record) {
         let mut record = self.record.clone();
-        record.remove(DESIRED_LAUNCH_TIME);
+        record.remove(&names.desired_launch_time);
         record.insert(names.greenfield.clone(), Attribute::number(place));
         let key = Record::from([(names.task_id.clone(), Attribute::text(&self.task_id))]);
         let writes = [
@@ -388,8 +388,7 @@ impl Waiting {
     pub fn discard(&self, names: &FieldNames) -> Write {
         let of = |name: &String| self.record.get(name).map(|value| (name.clone(), value.clone()));
         let key = [&names.labourer_id, &names.task_id].into_iter().filter_map(of);
-        let due = DESIRED_LAUNCH_TIME.to_owned();
-        let when = [&due, &names.attempts].into_iter().filter_map(of);
+        let when = [&names.desired_launch_time, &names.attempts].into_iter().filter_map(of);
         Write::Delete {
             table: Table::Retry,
             key: key.collect(),
@@ -482,7 +481,7 @@ pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)])
         (&names.completed_at, &names.completed_at),
         (&names.greenfield, QUEUED_GREENFIELD),
         (&names.closed_at, &names.closed_at),
-        (DESIRED_LAUNCH_TIME, DESIRED_LAUNCH_TIME),
+        (&names.desired_launch_time, &names.desired_launch_time),
         (&names.arn, &names.arn),
     ];
     for (name, called) in fields {
@@ -692,7 +691,7 @@ mod tests {
         else {
             panic!("{put:?}");
         };
-        let due = record.get(DESIRED_LAUNCH_TIME);
+        let due = record.get("desired_launch_time");
         assert_eq!(due, Some(&Attribute::number("1700000010.25")));
 
         let waiting = Waiting::read(&names(), record).unwrap();
@@ -711,7 +710,7 @@ mod tests {
         ));
         let again = StoredTask::read(&names(), again).unwrap();
         assert_eq!((again.greenfield, again.attempts), (queued().greenfield, 2));
-        assert!(!again.record.contains_key(DESIRED_LAUNCH_TIME));
+        assert!(!again.record.contains_key("desired_launch_time"));
     }
 
     #[test]

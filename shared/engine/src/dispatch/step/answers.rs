@@ -9,7 +9,6 @@ use jobmill_core::task::labourer::{Completion, Labourer};
 use jobmill_core::task::life::{Closing, LastError, Outcome, StoredTask, Waiting};
 use jobmill_core::task::outcome::{self, Ending, of_answer, of_destination};
 use jobmill_core::task::record::{Attribute, Record, number_of, text_of};
-use jobmill_core::task::tables::DESIRED_LAUNCH_TIME;
 use jobmill_core::task::write::{Index, Page, Range};
 
 use super::desk::Function;
@@ -265,7 +264,7 @@ impl Dispatch {
         desk.next_due_ms = None;
         let (mut due, mut all_due) = (Vec::new(), true);
         for record in page.records {
-            let due_ms = number_of(&record, DESIRED_LAUNCH_TIME)
+            let due_ms = number_of(&record, &names.desired_launch_time)
                 .map_or(0, |due| i64::try_from(due.nanos() / MILLIS).unwrap_or(i64::MAX));
             let Some(waiting) = Waiting::read(&names, record) else {
                 continue;
