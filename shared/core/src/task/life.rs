@@ -388,7 +388,9 @@ impl Waiting {
     pub fn discard(&self, names: &FieldNames) -> Write {
         let of = |name: &String| self.record.get(name).map(|value| (name.clone(), value.clone()));
         let key = [&names.labourer_id, &names.task_id].into_iter().filter_map(of);
-        let when = [&names.desired_launch_time, &names.attempts].into_iter().filter_map(of);
+        let when = [&names.desired_launch_time, &names.attempts]
+            .into_iter()
+            .filter_map(of);
         Write::Delete {
             table: Table::Retry,
             key: key.collect(),

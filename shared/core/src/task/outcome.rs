@@ -96,7 +96,9 @@ pub fn of_destination(body: &str, attempts_name: &str) -> Result<News, String> {
     let attempts = at(&["requestPayload", attempts_name])
         .and_then(|attempts| attempts.as_digits())
         .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| format!("the message has no number of attempts at `requestPayload.{attempts_name}`"))?;
+        .ok_or_else(|| {
+            format!("the message has no number of attempts at `requestPayload.{attempts_name}`")
+        })?;
     let condition = at(&["requestContext", "condition"])
         .and_then(|condition| condition.as_text())
         .ok_or("the message has no text at `requestContext.condition`")?;
