@@ -336,12 +336,22 @@ mod tests {
         });
         let (report, all) = (of(&lines, Some("report")), of(&lines, None));
         assert_eq!(
-            json!([report["TasksStarted"], report["TasksSucceeded"], report["TasksFailed"], report["StartLatency"]]),
+            json!([
+                report["TasksStarted"],
+                report["TasksSucceeded"],
+                report["TasksFailed"],
+                report["StartLatency"]
+            ]),
             json!([2.0, 1.0, 1.0, 12.0])
         );
         assert_eq!(report["TaskSeconds"], json!(3.0));
         assert_eq!(
-            json!([all["TasksStarted"], all["TasksSucceeded"], all["TasksFailed"], all["TasksExpired"]]),
+            json!([
+                all["TasksStarted"],
+                all["TasksSucceeded"],
+                all["TasksFailed"],
+                all["TasksExpired"]
+            ]),
             json!([3.0, 1.0, 1.0, 1.0])
         );
         assert_eq!(json!([all["WakeUps"], all["IdleWakeUps"]]), json!([1.0, 1.0]));
@@ -368,11 +378,19 @@ mod tests {
         let all: Vec<&Value> = lines.iter().filter(|line| line["Labourer"].is_null()).collect();
         assert_eq!(all.len(), 2, "{lines:?}");
         assert_eq!(
-            json!([all[0]["TasksRunning"], all[0]["OldestQueuedSeconds"], all[0]["SuspendedLabourers"]]),
+            json!([
+                all[0]["TasksRunning"],
+                all[0]["OldestQueuedSeconds"],
+                all[0]["SuspendedLabourers"]
+            ]),
             json!([0.0, 0.0, 0.0])
         );
         assert!(lines.iter().all(|line| line["Labourer"] != "unused"), "{lines:?}");
-        assert!(lines.iter().any(|line| line["Labourer"] == "report" && line["TasksRunning"] == json!(0.0)));
+        assert!(
+            lines
+                .iter()
+                .any(|line| line["Labourer"] == "report" && line["TasksRunning"] == json!(0.0))
+        );
     }
 
     #[test]
@@ -386,7 +404,12 @@ mod tests {
         });
         let all = of(&lines, None);
         assert_eq!(
-            json!([all["TasksRunning"], all["OldestQueuedSeconds"], all["SuspendedLabourers"], all["Errors"]]),
+            json!([
+                all["TasksRunning"],
+                all["OldestQueuedSeconds"],
+                all["SuspendedLabourers"],
+                all["Errors"]
+            ]),
             json!([6.0, 90.0, 1.0, 1.0])
         );
         assert_eq!(all["ErrorType"], "ServiceUnavailable");

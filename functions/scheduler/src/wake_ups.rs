@@ -76,7 +76,9 @@ impl<'a> WakeUps<'a> {
         }
         let all = async { while under_way.join_next().await.is_some() {} };
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
-            tracing::warn!("a wake-up of the orchestrator got no answer: its next tick does what it would have done");
+            tracing::warn!(
+                "a wake-up of the orchestrator got no answer: its next tick does what it would have done"
+            );
         }
     }
 

@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use jobmill_core::config::TaskWrites;
 use jobmill_core::task::item::MAX_ITEM_BYTES;
 use jobmill_core::task::record::{Attribute, Record, bytes_of};
-use jobmill_core::task::tables::{DESIRED_LAUNCH_TIME, Tables as Names};
+use jobmill_core::task::tables::Tables as Names;
 use jobmill_core::task::write::{Index, Page, Range, Table, Test, Update, Write};
 use jobmill_engine::dispatch::ports::{Fate, Tables, Transacted, Updated};
 use jobmill_engine::ports::{PortError, PortResult};
@@ -169,7 +169,11 @@ impl Tables for DynamoTables {
                 &names.index_greenfield,
                 names.fields.greenfield.as_str(),
             ),
-            Index::Waiting => (Table::Retry, &names.index_retry, DESIRED_LAUNCH_TIME),
+            Index::Waiting => (
+                Table::Retry,
+                &names.index_retry,
+                names.fields.desired_launch_time.as_str(),
+            ),
         };
         let limit = i32::try_from(range.limit).unwrap_or(i32::MAX);
         let answer = self

@@ -7,7 +7,6 @@ use std::time::Duration;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::{MAX_ITEM_BYTES, Task};
 use jobmill_core::task::record::{Attribute, Record, bytes_of, number_of, text_of};
-use jobmill_core::task::tables::DESIRED_LAUNCH_TIME;
 use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Page, Range, Table, Test, Update, Write};
 use jobmill_engine::dispatch::ports::{Fate, Transacted, Updated};
 use jobmill_engine::ports::{PortError, PortResult};
@@ -31,6 +30,7 @@ pub(crate) const TASK_ID: &str = "task_id";
 pub(crate) const LABOURER_ID: &str = "labourer_id";
 const GREENFIELD: &str = "greenfield";
 const PAYLOAD: &str = "payload";
+const DESIRED_LAUNCH_TIME: &str = "desired_launch_time";
 
 /// The key of an item: its task id, and its labourer where the key has one.
 type Key = (String, String);

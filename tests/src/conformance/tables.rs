@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::life::{Closing, LastError, Marks, Outcome, StoredTask, Waiting};
 use jobmill_core::task::record::{Attribute, Record, number_of};
-use jobmill_core::task::tables::{DESIRED_LAUNCH_TIME, FieldNames};
+use jobmill_core::task::tables::FieldNames;
 use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Page, Range, Table, Test, Update, Write};
 use jobmill_engine::dispatch::ports::{Fate, Tables, Transacted, Updated};
 use jobmill_engine::ports::PortError;
@@ -308,7 +308,7 @@ impl<T: Tables> Suite<'_, T> {
             ),
             equals(&names.closed_at, Attribute::number(1_709_701_600)),
             equals(&names.attempts, Attribute::number(2)),
-            absent(DESIRED_LAUNCH_TIME),
+            absent("desired_launch_time"),
         ];
         assert!(self.holds(Table::Closed, &claimed.record, closed).await);
         let again = self.transact(&claimed.park(names, 0, None)).await;
@@ -735,7 +735,7 @@ impl<T: Tables> Suite<'_, T> {
         {
             let mut task = self.queued(&format!("waits-{number}"), "7");
             task.insert(self.names.labourer_id.clone(), Attribute::text(&labourer));
-            task.insert(DESIRED_LAUNCH_TIME.to_owned(), Attribute::number(due));
+            task.insert("desired_launch_time".to_owned(), Attribute::number(due));
             self.put(Table::Retry, &task).await;
         }
         let range = self.range(Index::Waiting, &labourer, "0", "1709701650");

@@ -110,6 +110,8 @@ impl Seen {
                 self.bar
                     .warn(&format!("{labourer_id} is suspended: {}", one_line(&why.message)));
             }
+            // The counts say it already.
+            Observation::Sampled(_) => {}
             Observation::Resumed { labourer_id } => {
                 self.bar.tell(&format!("{labourer_id} is no longer suspended"));
             }

@@ -11,7 +11,7 @@ use crate::task::labourer::Labourers;
 use crate::task::life::{
     ATTEMPTS_BASE, DURATION, GREENFIELD_DELTA, LAST_ERROR, OUTCOME, QUEUED_GREENFIELD, RESULT,
 };
-use crate::task::tables::{DESIRED_LAUNCH_TIME, FieldNames, Tables};
+use crate::task::tables::{FieldNames, Tables};
 use crate::warning::{Step, WarningKind};
 
 /// After the first invocation so many follow, then the sweep starts one more: 15, and Lambda ends loops of about 16.
@@ -103,7 +103,7 @@ const TYPES: [(&str, &str); 11] = [
     ("closed_at", "N"),
     ("labourer_id_task_status", "S"),
     ("arn", "S"),
-    (DESIRED_LAUNCH_TIME, "N"),
+    ("desired_launch_time", "N"),
 ];
 
 fn split(file_name: &str) -> (&str, &str) {
@@ -381,6 +381,7 @@ fn names_of(fields: &FieldNames) -> [&str; 11] {
         closed_at,
         labourer_id_task_status,
         arn,
+        desired_launch_time,
     } = fields;
     [
         task_id,
@@ -393,20 +394,12 @@ fn names_of(fields: &FieldNames) -> [&str; 11] {
         closed_at,
         labourer_id_task_status,
         arn,
-        DESIRED_LAUNCH_TIME,
+        desired_launch_time,
     ]
 }
 
 fn field_names(at: &mut Section<'_, '_>) -> FieldNames {
     at.others(Others::Ignored);
-    if at
-        .look_at_sosws(DESIRED_LAUNCH_TIME, "sosw lets nobody rename it")
-        .is_some_and(|name| name.as_str() != Some(DESIRED_LAUNCH_TIME))
-    {
-        at.warn(WarningKind::IgnoredKey, &[Step::Key(DESIRED_LAUNCH_TIME)], || {
-            format!("`{DESIRED_LAUNCH_TIME}` can't be called otherwise, in sosw either: take it out")
-        });
-    }
     let mut field = |name, meaning| at.text(name, name, &FIELD_NAME, meaning);
     FieldNames {
         task_id: field("task_id", "the id of the task, the key of the table"),
@@ -422,6 +415,10 @@ fn field_names(at: &mut Section<'_, '_>) -> FieldNames {
             "its labourer, and whether it succeeded (`_1`) or failed (`_0`)",
         ),
         arn: field("arn", "a function of its own, for this task alone"),
+        desired_launch_time: field(
+            "desired_launch_time",
+            "when a task in the retry table is due, the sort key of its index; sosw itself retries only under this name",
+        ),
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::json;
 use crate::task::greenfield::Greenfield;
 use crate::task::record::{Attribute, Record, number_of, text_of};
-use crate::task::tables::{DESIRED_LAUNCH_TIME, FieldNames};
+use crate::task::tables::FieldNames;
 use crate::task::write::{Table, Test, Update, Write};
 
 /// Where a task stood in the queue before it was claimed: it comes back there.
@@ -319,7 +319,7 @@ impl StoredTask {
     pub fn park(&self, names: &FieldNames, due_ms: i64, error: Option<&LastError>) -> [Write; 3] {
         let mut record = self.record.clone();
         let due = Greenfield::from_millis(due_ms);
-        record.insert(DESIRED_LAUNCH_TIME.to_owned(), Attribute::number(due));
+        record.insert(names.desired_launch_time.clone(), Attribute::number(due));
         if let Some(error) = error {
             record.insert(LAST_ERROR.to_owned(), error.to_attribute());
         }
@@ -369,7 +369,7 @@ impl Waiting {
     /// id. What a late mark of a worker has left in the tasks table (an item without a labourer) is replaced.
     pub fn requeue(&self, names: &FieldNames, place: Greenfield) -> ([Write; 3], Record) {
         let mut record = self.record.clone();
-        record.remove(DESIRED_LAUNCH_TIME);
+        record.remove(&names.desired_launch_time);
         record.insert(names.greenfield.clone(), Attribute::number(place));
         let key = Record::from([(names.task_id.clone(), Attribute::text(&self.task_id))]);
         let writes = [
@@ -392,8 +392,9 @@ impl Waiting {
     pub fn discard(&self, names: &FieldNames) -> Write {
         let of = |name: &String| self.record.get(name).map(|value| (name.clone(), value.clone()));
         let key = [&names.labourer_id, &names.task_id].into_iter().filter_map(of);
-        let due = DESIRED_LAUNCH_TIME.to_owned();
-        let when = [&due, &names.attempts].into_iter().filter_map(of);
+        let when = [&names.desired_launch_time, &names.attempts]
+            .into_iter()
+            .filter_map(of);
         Write::Delete {
             table: Table::Retry,
             key: key.collect(),
@@ -456,7 +457,8 @@ pub struct Closing {
 }
 
 /// What a worker gets of a claimed task: the task's payload with the fields of its row laid over it, as sosw's
-/// orchestrator does (`greenfield` and `attempts` as they were before the claim). `more` is added under names that the
+/// orchestrator does: under the names that they have in the table, `greenfield` and `attempts` as they were before the
+/// claim. `task_id` is there under this name too, where sosw's workers look for it. `more` is added under names that the
 /// payload does not use itself.
 ///
 /// # Errors
@@ -479,13 +481,14 @@ pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)])
     }
     let fields = [
         ("task_id", names.task_id.as_str()),
-        ("labourer_id", &names.labourer_id),
-        ("created_at", &names.created_at),
-        ("completed_at", &names.completed_at),
-        ("greenfield", QUEUED_GREENFIELD),
-        ("closed_at", &names.closed_at),
-        (DESIRED_LAUNCH_TIME, DESIRED_LAUNCH_TIME),
-        ("arn", &names.arn),
+        (&names.task_id, &names.task_id),
+        (&names.labourer_id, &names.labourer_id),
+        (&names.created_at, &names.created_at),
+        (&names.completed_at, &names.completed_at),
+        (&names.greenfield, QUEUED_GREENFIELD),
+        (&names.closed_at, &names.closed_at),
+        (&names.desired_launch_time, &names.desired_launch_time),
+        (&names.arn, &names.arn),
     ];
     for (name, called) in fields {
         if let Some(value) = task.record.get(called).and_then(to_json) {
@@ -493,7 +496,7 @@ pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)])
         }
     }
     let attempts = task.attempts.saturating_sub(1);
-    payload.insert("attempts".to_owned(), Value::from(attempts));
+    payload.insert(names.attempts.clone(), Value::from(attempts));
     Ok(Value::Object(payload).to_string())
 }
 
@@ -561,7 +564,10 @@ mod tests {
         assert_eq!(later.running_for(marks().ticket(42)), Duration::from_secs(90));
         let since = Greenfield::from_millis(NOW_MS - 2_500);
         assert_eq!(marks().queued_for(since), Duration::from_secs(2));
-        assert_eq!(marks().queued_for(Greenfield::from_millis(NOW_MS + 1)), Duration::ZERO);
+        assert_eq!(
+            marks().queued_for(Greenfield::from_millis(NOW_MS + 1)),
+            Duration::ZERO
+        );
         assert!(marks().last_queued() < Greenfield::from_millis(NOW_MS));
         assert!(marks().first_running() > marks().last_queued());
         assert!(marks().ticket(0) > marks().first_running());
@@ -697,7 +703,7 @@ mod tests {
         else {
             panic!("{put:?}");
         };
-        let due = record.get(DESIRED_LAUNCH_TIME);
+        let due = record.get("desired_launch_time");
         assert_eq!(due, Some(&Attribute::number("1700000010.25")));
 
         let waiting = Waiting::read(&names(), record).unwrap();
@@ -716,7 +722,7 @@ mod tests {
         ));
         let again = StoredTask::read(&names(), again).unwrap();
         assert_eq!((again.greenfield, again.attempts), (queued().greenfield, 2));
-        assert!(!again.record.contains_key(DESIRED_LAUNCH_TIME));
+        assert!(!again.record.contains_key("desired_launch_time"));
     }
 
     #[test]

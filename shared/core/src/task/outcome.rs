@@ -80,11 +80,12 @@ pub struct News {
     pub ending: Ending,
 }
 
-/// Reads the record that Lambda sends to a destination.
+/// Reads the record that Lambda sends to a destination. `attempts_name` is how the payload calls how often the task was
+/// tried before.
 ///
 /// # Errors
 /// Why it is none of a task.
-pub fn of_destination(body: &str) -> Result<News, String> {
+pub fn of_destination(body: &str, attempts_name: &str) -> Result<News, String> {
     let document = Document::parse(body).map_err(|why| format!("the message {why}"))?;
     let root = document.root();
     let at = |path: &[&str]| at(root, path);
@@ -92,10 +93,12 @@ pub fn of_destination(body: &str) -> Result<News, String> {
         .and_then(|id| id.as_text())
         .filter(|id| !id.is_empty())
         .ok_or("the message has no text at `requestPayload.task_id`")?;
-    let attempts = at(&["requestPayload", "attempts"])
+    let attempts = at(&["requestPayload", attempts_name])
         .and_then(|attempts| attempts.as_digits())
         .and_then(|digits| digits.parse().ok())
-        .ok_or("the message has no number of attempts at `requestPayload.attempts`")?;
+        .ok_or_else(|| {
+            format!("the message has no number of attempts at `requestPayload.{attempts_name}`")
+        })?;
     let condition = at(&["requestContext", "condition"])
         .and_then(|condition| condition.as_text())
         .ok_or("the message has no text at `requestContext.condition`")?;
@@ -366,7 +369,7 @@ mod tests {
     }
 
     fn ending(condition: &str, count: u32, more: &str) -> Ending {
-        let news = of_destination(&record(condition, count, more)).unwrap();
+        let news = of_destination(&record(condition, count, more), "attempts").unwrap();
         assert_eq!((news.task_id.as_str(), news.attempts), ("t1", 2));
         news.ending
     }
@@ -430,7 +433,7 @@ mod tests {
                 "requestContext.condition",
             ),
         ] {
-            let why = of_destination(body).unwrap_err();
+            let why = of_destination(body, "attempts").unwrap_err();
             assert!(why.contains(part), "{body}: {why}");
         }
     }

@@ -44,10 +44,9 @@ pub struct FieldNames {
     pub labourer_id_task_status: String,
     /// A function, if somebody has written one down: it is passed on to the worker.
     pub arn: String,
+    /// When a task in the retry table is due, seconds since 1970.
+    pub desired_launch_time: String,
 }
-
-/// When a task in the retry table is due, seconds since 1970: sosw lets nobody rename it.
-pub const DESIRED_LAUNCH_TIME: &str = "desired_launch_time";
 
 impl Default for FieldNames {
     fn default() -> Self {
@@ -62,6 +61,7 @@ impl Default for FieldNames {
             closed_at: "closed_at".to_owned(),
             labourer_id_task_status: "labourer_id_task_status".to_owned(),
             arn: "arn".to_owned(),
+            desired_launch_time: "desired_launch_time".to_owned(),
         }
     }
 }

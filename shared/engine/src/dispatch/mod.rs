@@ -114,6 +114,7 @@ impl<S: ObjectStore, T: Tables, W: Workers, O: Outcomes, H: Clock + Random> Disp
         let settings = Settings {
             names: self.config.tables.fields.clone(),
             delta: self.config.greenfield_delta,
+            step: self.config.greenfield_step,
             lease: Duration::from_secs(lease.lock.lease_seconds.into()),
             request_time: self.request_time,
             claims_until,

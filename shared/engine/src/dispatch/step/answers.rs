@@ -9,7 +9,6 @@ use jobmill_core::task::labourer::{Completion, Labourer};
 use jobmill_core::task::life::{Closing, LastError, Outcome, StoredTask, Waiting};
 use jobmill_core::task::outcome::{self, Ending, of_answer, of_destination};
 use jobmill_core::task::record::{Attribute, Record, number_of, text_of};
-use jobmill_core::task::tables::DESIRED_LAUNCH_TIME;
 use jobmill_core::task::write::{Index, Page, Range};
 
 use super::desk::Function;
@@ -67,13 +66,18 @@ impl Dispatch {
         };
         match range.index {
             Index::Waiting => self.waiting_read(at, page, now),
-            Index::Queue if is_look => self.queue_read(at, page, now),
+            Index::Queue if is_look => self.queue_read(at, page, range.after.is_none(), now),
             Index::Queue => self.running_read(at, page, now),
         }
     }
 
-    /// The front of a queue.
-    fn queue_read(&mut self, at: usize, page: Page, now: Now) {
+    /// A page of a queue, its front or what comes behind.
+    fn queue_read(&mut self, at: usize, page: Page, is_front: bool, now: Now) {
+        if is_front && let Some(desk) = self.desks.get_mut(at) {
+            let first = page.records.first();
+            let first = first.and_then(|record| number_of(record, &self.settings.names.greenfield));
+            desk.front_seen(first, now.at);
+        }
         let mut something_new = false;
         for record in page.records {
             let size = bytes_of(&record);
@@ -260,7 +264,7 @@ impl Dispatch {
         desk.next_due_ms = None;
         let (mut due, mut all_due) = (Vec::new(), true);
         for record in page.records {
-            let due_ms = number_of(&record, DESIRED_LAUNCH_TIME)
+            let due_ms = number_of(&record, &names.desired_launch_time)
                 .map_or(0, |due| i64::try_from(due.nanos() / MILLIS).unwrap_or(i64::MAX));
             let Some(waiting) = Waiting::read(&names, record) else {
                 continue;
@@ -289,19 +293,26 @@ impl Dispatch {
             } else {
                 until_next.map_or(RETRY_PAUSE, |next| next.min(RETRY_PAUSE))
             };
-        let front = desk.front();
-        let step = Greenfield::from_millis(1_000_000);
+        // Those whose place nobody has written down come before the whole queue, as in sosw, the first due first.
         let foreign = due.iter().filter(|waiting| waiting.place().is_none()).count() as i128;
-        let front = front.unwrap_or(step).nanos();
-        let mut back = foreign;
+        let mut next_place = desk.places_in_front(foreign, self.settings.step, now.at);
+        if next_place.is_none() {
+            // Once its front was looked at.
+            due.retain(|waiting| {
+                let has_place = waiting.place().is_some();
+                if !has_place {
+                    desk.postponed.remove(&waiting.task_id);
+                }
+                has_place
+            });
+        }
         let mut rest = due.into_iter();
         loop {
             let (mut what, mut writes) = (Vec::new(), Vec::new());
             for waiting in rest.by_ref().take(REQUEUED_AT_ONCE) {
                 let place = waiting.place().unwrap_or_else(|| {
-                    // Before the whole queue, the first due first.
-                    let place = Greenfield::from_nanos(front - back * 1_000_000_000);
-                    back -= 1;
+                    let place = next_place.unwrap_or(Greenfield::ZERO);
+                    next_place = Some(Greenfield::from_nanos(place.nanos() + 1_000_000_000));
                     place
                 });
                 let (more, queued) = waiting.requeue(&names, place);
@@ -821,7 +832,7 @@ impl Dispatch {
             }
         };
         for News { body, handle } in news {
-            let known = of_destination(&body);
+            let known = of_destination(&body, &self.settings.names.attempts);
             let news = match known {
                 Ok(news) => news,
                 Err(why) => {

@@ -10,6 +10,7 @@ use jobmill_core::task::life::Marks;
 use jobmill_core::task::rate::Starts;
 use jobmill_core::task::record::Record;
 
+use super::REMEMBERED;
 use super::line::{LOOK_AHEAD, Line};
 use super::slots::{Foreign, Slots};
 use crate::dispatch::observe::Sample;
@@ -148,6 +149,10 @@ pub(crate) struct Desk {
     /// The retry table was last read, and this is when its first task is due, milliseconds since 1970.
     pub(crate) next_due_ms: Option<i64>,
     pub(crate) retry_was_read: bool,
+    /// What waited is to come before the whole queue, wherever that begins: it has to be looked at.
+    pub(crate) wants_front: bool,
+    /// Where the queue begins, if anywhere, with what was put there, and until when that is worth knowing.
+    front: Option<(Option<Greenfield>, Duration)>,
     /// Tasks of the retry table that could not be put back, until then.
     pub(crate) postponed: HashMap<String, Duration>,
     /// Requests under way that put tasks back.
@@ -189,6 +194,8 @@ impl Desk {
             retry: Reading::default(),
             next_due_ms: None,
             retry_was_read: false,
+            wants_front: false,
+            front: None,
             postponed: HashMap::new(),
             requeueing: 0,
             id,
@@ -447,7 +454,7 @@ impl Desk {
 
     /// How it is doing.
     pub(crate) fn sample(&self, marks: Marks) -> Sample {
-        let front = self.front();
+        let front = self.line.front();
         Sample {
             labourer_id: self.id.clone(),
             running: self.slots.own().saturating_add(self.slots.foreign()),
@@ -456,8 +463,38 @@ impl Desk {
         }
     }
 
-    /// The first place in the queue that is known to be taken.
-    pub(crate) fn front(&self) -> Option<Greenfield> {
-        self.line.front()
+    /// The queue is to be read from its front, now.
+    pub(crate) fn look_at_front(&mut self, now: Duration) {
+        if !self.look.under_way {
+            self.look.after = None;
+            self.look.next_at = self.look.next_at.min(now);
+        }
+    }
+
+    /// Where the queue begins was read.
+    pub(crate) fn front_seen(&mut self, first: Option<Greenfield>, now: Duration) {
+        if std::mem::take(&mut self.wants_front) {
+            self.front = Some((first, now + REMEMBERED));
+            self.retry.next_at = now;
+        }
+    }
+
+    /// The first of so many places in front of the queue, a second apart; none: where it begins has to be looked at,
+    /// and the retry table is read again then. `step` is where an empty queue begins.
+    pub(crate) fn places_in_front(&mut self, count: i128, step: u64, now: Duration) -> Option<Greenfield> {
+        const SECOND: i128 = 1_000_000_000;
+        if count == 0 {
+            return None;
+        }
+        let Some((front, _)) = self.front.take().filter(|(_, until)| *until > now) else {
+            self.wants_front = true;
+            return None;
+        };
+        // Whole seconds, as sosw has them.
+        let front = front.map_or(i128::from(step), |front| front.nanos() / SECOND);
+        let first = Greenfield::from_nanos((front - count) * SECOND);
+        // The index may not show them yet when more are put there.
+        self.front = Some((Some(first), now + REMEMBERED));
+        Some(first)
     }
 }

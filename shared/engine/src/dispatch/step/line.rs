@@ -139,7 +139,6 @@ mod tests {
             (ids.join(""), line.ready(), line.blocked()),
             ("cd".to_owned(), 0, 2)
         );
-        assert_eq!(line.front(), Some(Greenfield::from_millis(1)));
         line.freed(&vec![Some("roma".to_owned())]);
         assert_eq!(line.take(|_, _| false).unwrap().0.task_id, "a");
         line.freed_all();

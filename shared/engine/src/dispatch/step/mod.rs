@@ -74,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) names: FieldNames,
     /// Seconds that a claim puts a task ahead.
     pub(crate) delta: u64,
+    /// Where a queue begins.
+    pub(crate) step: u64,
     /// How long the lease is.
     pub(crate) lease: Duration,
     /// How long a request may take: no claim goes out when the lease has less left.
@@ -640,8 +642,15 @@ impl Dispatch {
                 },
             ));
         }
-        let wanted = desk.wanted(now.at);
-        if wanted > 0 && desk.look.is_due(now.at) && !(too_much && desk.line.ready() > 0) {
+        let mut wanted = desk.wanted(now.at);
+        if too_much && desk.line.ready() > 0 {
+            wanted = 0;
+        }
+        if desk.wants_front {
+            desk.look_at_front(now.at);
+            wanted = wanted.max(1);
+        }
+        if wanted > 0 && desk.look.is_due(now.at) {
             desk.look.begin(now.at);
             actions.push(Action::Read(
                 at,
