@@ -160,7 +160,7 @@ proptest! {
 
     #[test]
     fn any_message_is_read_or_refused(body in prop_oneof![".{0,80}", message()]) {
-        if let Ok(news) = of_destination(&body) {
+        if let Ok(news) = of_destination(&body, "attempts") {
             prop_assert!(!news.task_id.is_empty());
             check_ending(news.ending, false)?;
         }
