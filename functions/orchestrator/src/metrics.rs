@@ -144,7 +144,14 @@ impl<'a> Metrics<'a> {
                 error,
             } => {
                 if let Some(error) = &error {
-                    tracing::warn!(task_id, labourer_id, error_type = error.kind, "task {}: {}", outcome.name(), error.message);
+                    tracing::warn!(
+                        task_id,
+                        labourer_id,
+                        error_type = error.kind,
+                        "task {}: {}",
+                        outcome.name(),
+                        error.message
+                    );
                 }
                 let metric = match outcome {
                     TaskOutcome::Succeeded => Metric::TasksSucceeded,
@@ -161,8 +168,14 @@ impl<'a> Metrics<'a> {
                 labourer_id,
                 error,
             } => {
-                let (kind, message) = error.map_or_else(Default::default, |error| (error.kind, error.message));
-                tracing::info!(task_id, labourer_id, error_type = kind, "another attempt will be made: {message}");
+                let (kind, message) =
+                    error.map_or_else(Default::default, |error| (error.kind, error.message));
+                tracing::info!(
+                    task_id,
+                    labourer_id,
+                    error_type = kind,
+                    "another attempt will be made: {message}"
+                );
                 add(labourer_id, Metric::TasksRetried);
             }
             Observation::Suspended { labourer_id, why } => noted.say_held_up(&labourer_id, &why),
@@ -214,25 +227,37 @@ impl<'a> Metrics<'a> {
     }
 
     fn write(&self, noted: &mut Noted, wall_ms: i64, error_type: Option<&str>) {
+        let (mut longest_wait, mut longest_run) = (Duration::ZERO, Duration::ZERO);
         for (labourer_id, mut measured) in std::mem::take(&mut noted.lines) {
-            let mut set = |metric: Metric, value: f64| {
-                if value > 0.0 {
-                    measured.line.set(metric.definition(), value);
-                }
-            };
-            set(Metric::StartLatency, measured.longest_wait.as_secs_f64() * 1_000.0);
-            set(Metric::TaskSeconds, measured.longest_run.as_secs_f64());
+            longest_wait = longest_wait.max(measured.longest_wait);
+            longest_run = longest_run.max(measured.longest_run);
+            set_longest(&mut measured.line, measured.longest_wait, measured.longest_run);
             let properties = Properties {
                 function_name: noted.properties.function_name.clone(),
                 request_id: noted.properties.request_id.clone(),
                 more: Map::from_iter([("labourer_id".to_owned(), labourer_id.as_str().into())]),
             };
-            if let Some(line) = measured.line.take_by(&properties, wall_ms, ("Labourer", &labourer_id)) {
+            if let Some(line) = measured
+                .line
+                .take_by(&properties, wall_ms, ("Labourer", &labourer_id))
+            {
                 (self.write)(&line);
             }
         }
+        set_longest(&mut noted.line, longest_wait, longest_run);
         if let Some(line) = noted.line.take(&noted.properties, wall_ms, error_type) {
             (self.write)(&line);
+        }
+    }
+}
+
+fn set_longest(line: &mut Line, wait: Duration, run: Duration) {
+    for (metric, value) in [
+        (Metric::StartLatency, wait.as_secs_f64() * 1_000.0),
+        (Metric::TaskSeconds, run.as_secs_f64()),
+    ] {
+        if value > 0.0 {
+            line.set(metric.definition(), value);
         }
     }
 }
@@ -317,13 +342,24 @@ mod tests {
         });
         let (report, all) = (of(&lines, Some("report")), of(&lines, None));
         assert_eq!(
-            json!([report["TasksStarted"], report["TasksSucceeded"], report["TasksFailed"], report["StartLatency"]]),
+            json!([
+                report["TasksStarted"],
+                report["TasksSucceeded"],
+                report["TasksFailed"],
+                report["StartLatency"]
+            ]),
             json!([2.0, 1.0, 1.0, 12.0])
         );
         assert_eq!(report["TaskSeconds"], json!(3.0));
         assert_eq!(
-            json!([all["TasksStarted"], all["TasksSucceeded"], all["TasksFailed"], all["TasksExpired"]]),
-            json!([3.0, 1.0, 1.0, 1.0])
+            json!([
+                all["TasksStarted"],
+                all["TasksSucceeded"],
+                all["TasksFailed"],
+                all["TasksExpired"],
+                all["StartLatency"]
+            ]),
+            json!([3.0, 1.0, 1.0, 1.0, 12.0])
         );
         assert_eq!(json!([all["WakeUps"], all["IdleWakeUps"]]), json!([1.0, 1.0]));
     }
@@ -349,11 +385,19 @@ mod tests {
         let all: Vec<&Value> = lines.iter().filter(|line| line["Labourer"].is_null()).collect();
         assert_eq!(all.len(), 2, "{lines:?}");
         assert_eq!(
-            json!([all[0]["TasksRunning"], all[0]["OldestQueuedSeconds"], all[0]["SuspendedLabourers"]]),
+            json!([
+                all[0]["TasksRunning"],
+                all[0]["OldestQueuedSeconds"],
+                all[0]["SuspendedLabourers"]
+            ]),
             json!([0.0, 0.0, 0.0])
         );
         assert!(lines.iter().all(|line| line["Labourer"] != "unused"), "{lines:?}");
-        assert!(lines.iter().any(|line| line["Labourer"] == "report" && line["TasksRunning"] == json!(0.0)));
+        assert!(
+            lines
+                .iter()
+                .any(|line| line["Labourer"] == "report" && line["TasksRunning"] == json!(0.0))
+        );
     }
 
     #[test]
@@ -367,7 +411,12 @@ mod tests {
         });
         let all = of(&lines, None);
         assert_eq!(
-            json!([all["TasksRunning"], all["OldestQueuedSeconds"], all["SuspendedLabourers"], all["Errors"]]),
+            json!([
+                all["TasksRunning"],
+                all["OldestQueuedSeconds"],
+                all["SuspendedLabourers"],
+                all["Errors"]
+            ]),
             json!([6.0, 90.0, 1.0, 1.0])
         );
         assert_eq!(all["ErrorType"], "ServiceUnavailable");

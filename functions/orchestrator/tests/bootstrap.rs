@@ -38,7 +38,10 @@ fn all_kinds(stage: &Stage) {
     let enough = r#"{"answer": {"jobmill": {"outcome": "failed", "retry": false, "error": "no such shop"}}}"#;
     stage.queue("no-retry", enough);
     stage.queue("no-json", "{");
-    stage.queue("too-large", &json!({ "text": "x".repeat(300_000), "more": "x".repeat(90_000) }).to_string());
+    stage.queue(
+        "too-large",
+        &json!({ "text": "x".repeat(300_000), "more": "x".repeat(90_000) }).to_string(),
+    );
 }
 
 fn assert_all_kinds(stage: &Stage) {
@@ -62,9 +65,15 @@ fn assert_all_kinds(stage: &Stage) {
     assert_eq!((ended("no-retry").0, ended("no-retry").1), ("failed", 1));
     assert_eq!(ended("no-json"), ("failed", 1, "InvalidPayload"));
     let starts = stage.starts();
-    assert!(starts.values().all(|count| *count == 1), "each attempt once: {starts:?}");
+    assert!(
+        starts.values().all(|count| *count == 1),
+        "each attempt once: {starts:?}"
+    );
     // The payload that is no JSON was never started.
-    assert_eq!(starts.len(), closed.values().map(|one| one.attempts as usize).sum::<usize>() - 1);
+    assert_eq!(
+        starts.len(),
+        closed.values().map(|one| one.attempts as usize).sum::<usize>() - 1
+    );
 }
 
 #[tokio::test]
@@ -75,7 +84,14 @@ async fn tasks_are_closed_as_the_answers_of_their_workers_say() {
     assert_eq!((stage.len("sosw_tasks"), stage.len("sosw_retry_tasks")), (0, 0));
     assert_all_kinds(&stage);
     assert_eq!(
-        json!([answer["outcome"], answer["ended"], answer["started"], answer["succeeded"], answer["failed"], answer["retried"]]),
+        json!([
+            answer["outcome"],
+            answer["ended"],
+            answer["started"],
+            answer["succeeded"],
+            answer["failed"],
+            answer["retried"]
+        ]),
         json!(["dispatched", "idle", 32, 17, 7, 9])
     );
     for (metric, count) in [
@@ -100,7 +116,12 @@ async fn tasks_are_closed_as_the_destinations_of_their_workers_say() {
     stage.wake();
     stage.until_closed(24).await;
     assert_all_kinds(&stage);
-    assert!(stage.invocations_of(WORKER).iter().all(|record| record.attempt == 1));
+    assert!(
+        stage
+            .invocations_of(WORKER)
+            .iter()
+            .all(|record| record.attempt == 1)
+    );
 }
 
 #[tokio::test]
@@ -117,7 +138,10 @@ async fn an_idle_wake_up_asks_three_requests_and_is_short() {
         .iter()
         .map(|((service, operation), counts)| (*service, operation.as_str(), counts.requests))
         .collect();
-    assert_eq!(asked, [(Service::S3, "GetObject", 1), (Service::DynamoDb, "Query", 2)]);
+    assert_eq!(
+        asked,
+        [(Service::S3, "GetObject", 1), (Service::DynamoDb, "Query", 2)]
+    );
     let last = stage.invocations_of(FUNCTION).pop().unwrap();
     let took = last.ended.unwrap().duration_since(last.started.unwrap()).unwrap();
     println!("an idle wake-up took {took:?}");
@@ -133,7 +157,10 @@ async fn what_is_no_wake_up_is_refused_and_counted() {
     for (event, part) in [
         (json!([]), "not an object"),
         (json!({ "lambda_name": "worker" }), "jobs go to the scheduler"),
-        (json!({ "group": "nobody" }), "no labourer of the configuration is in it"),
+        (
+            json!({ "group": "nobody" }),
+            "no labourer of the configuration is in it",
+        ),
     ] {
         let (kind, sentence) = stage.world.invoke(&event).await.unwrap_err();
         assert_eq!(kind, "InvalidEvent");
@@ -147,7 +174,10 @@ async fn a_time_out_that_is_too_short_for_its_labourers_is_refused_with_the_cure
     let stage = Stage::start(json!({ "max_duration": 100 }), TIMEOUT).await;
     let (kind, sentence) = stage.world.invoke(&json!({})).await.unwrap_err();
     assert_eq!(kind, "InvalidConfig");
-    assert!(sentence.contains("give the function a longer time-out"), "{sentence}");
+    assert!(
+        sentence.contains("give the function a longer time-out"),
+        "{sentence}"
+    );
 }
 
 #[tokio::test]
@@ -158,10 +188,16 @@ async fn a_missing_function_costs_no_attempts_and_is_found_when_it_is_there() {
     }
     stage.wake();
     let line = stage.world.cloud.wait_log("suspended: ", PATIENCE).await.unwrap();
-    assert!(line.text.contains("\"labourer_id\":\"worker\"") && line.text.contains("later"), "{}", line.text);
+    assert!(
+        line.text.contains("\"labourer_id\":\"worker\"") && line.text.contains("later"),
+        "{}",
+        line.text
+    );
     // It is told every 15 s as long as it lasts.
     stage
-        .until("the labourer counts as suspended", |stage| stage.metric("SuspendedLabourers") >= 1.0)
+        .until("the labourer counts as suspended", |stage| {
+            stage.metric("SuspendedLabourers") >= 1.0
+        })
         .await;
     for item in stage.world.cloud.scan_table("sosw_tasks").unwrap() {
         assert_eq!(item["attempts"]["N"], "0");
@@ -169,13 +205,22 @@ async fn a_missing_function_costs_no_attempts_and_is_found_when_it_is_there() {
     stage.hire(FunctionSpec::new("later", worker()).timeout(Duration::from_secs(3)));
     stage.until_closed(20).await;
     let closed = stage.closed();
-    assert!(closed.values().all(|one| (one.outcome.as_str(), one.attempts) == ("succeeded", 1)), "{closed:?}");
+    assert!(
+        closed
+            .values()
+            .all(|one| (one.outcome.as_str(), one.attempts) == ("succeeded", 1)),
+        "{closed:?}"
+    );
     assert!(stage.metric("OldestQueuedSeconds") > 0.0);
 }
 
 #[tokio::test]
 async fn of_two_wake_ups_at_once_one_works_and_one_ends() {
-    let stage = Stage::start(json!({ "max_simultaneous_invocations": 4 }), Duration::from_secs(300)).await;
+    let stage = Stage::start(
+        json!({ "max_simultaneous_invocations": 4 }),
+        Duration::from_secs(300),
+    )
+    .await;
     for task in 0..200 {
         stage.queue(&format!("t-{task}"), r#"{"sleep_ms": 20}"#);
     }
@@ -183,8 +228,17 @@ async fn of_two_wake_ups_at_once_one_works_and_one_ends() {
     stage.wake();
     stage.until_closed(200).await;
     assert!(stage.starts().values().all(|count| *count == 1) && stage.starts().len() == 200);
-    let elsewhere = stage.outcomes().iter().filter(|one| one.contains("held_elsewhere")).count();
-    assert_eq!((elsewhere, stage.outcomes().len()), (1, 2), "{:?}", stage.outcomes());
+    let elsewhere = stage
+        .outcomes()
+        .iter()
+        .filter(|one| one.contains("held_elsewhere"))
+        .count();
+    assert_eq!(
+        (elsewhere, stage.outcomes().len()),
+        (1, 2),
+        "{:?}",
+        stage.outcomes()
+    );
     assert_eq!(lock(&stage).epoch, 1);
 }
 
@@ -198,7 +252,11 @@ async fn when_the_time_is_short_the_next_wake_up_goes_on() {
         stage.queue(&format!("t-{task:03}"), r#"{"sleep_ms": 400}"#);
     }
     let first = stage.world.invoke(&json!({})).await.unwrap();
-    assert_eq!((&first["outcome"], &first["ended"]), (&json!("dispatched"), &json!("time_short")), "{first}");
+    assert_eq!(
+        (&first["outcome"], &first["ended"]),
+        (&json!("dispatched"), &json!("time_short")),
+        "{first}"
+    );
     let done = stage.len("sosw_closed_tasks");
     assert!(0 < done && done < 100, "{done}");
     // Nothing is left claimed.
@@ -216,13 +274,19 @@ async fn when_the_time_is_short_the_next_wake_up_goes_on() {
 /// A wake-up that finds a holder which is about to end waits for it, so that no gap is left.
 #[tokio::test]
 async fn a_wake_up_waits_for_a_holder_that_ends_and_takes_over() {
-    let stage = Stage::start(json!({ "max_simultaneous_invocations": 2 }), Duration::from_secs(50)).await;
+    let stage = Stage::start(
+        json!({ "max_simultaneous_invocations": 2 }),
+        Duration::from_secs(50),
+    )
+    .await;
     for task in 0..170 {
         stage.queue(&format!("t-{task:03}"), r#"{"sleep_ms": 400}"#);
     }
     stage.wake();
     // Some 15 s later the first has less than 90 s left and goes on for some 12 s: the second waits for its release.
-    stage.until("half of it is done", |stage| stage.len("sosw_closed_tasks") >= 75).await;
+    stage
+        .until("half of it is done", |stage| stage.len("sosw_closed_tasks") >= 75)
+        .await;
     stage.wake();
     stage.world.cloud.wait_idle(PATIENCE).await.unwrap();
     let records = stage.invocations_of(FUNCTION);

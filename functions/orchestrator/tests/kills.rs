@@ -73,7 +73,11 @@ fn bad_weather(stage: &Stage) {
     faults.add(tables("BatchExecuteStatement", Effect::Throttle));
     faults.add(tables("TransactWriteItems", Effect::LoseAnswer));
     faults.add(tables("TransactWriteItems", Effect::Throttle));
-    faults.add(Rule::new(Service::Lambda, Effect::LoseAnswer).on("Invoke").chance(0.02));
+    faults.add(
+        Rule::new(Service::Lambda, Effect::LoseAnswer)
+            .on("Invoke")
+            .chance(0.02),
+    );
 }
 
 /// One deployment through `kills` kills until all of its tasks are closed. Returns how many kills there were.
@@ -119,7 +123,8 @@ async fn attack(seed: u64, kills: u64) -> u64 {
     for (attempt, count) in &starts {
         assert_eq!(*count, 1, "{attempt:?} was started {count} times (seed {seed})");
     }
-    let crashed = |outcome: &Option<InvocationOutcome>| matches!(outcome, Some(InvocationOutcome::Crashed(_)));
+    let crashed =
+        |outcome: &Option<InvocationOutcome>| matches!(outcome, Some(InvocationOutcome::Crashed(_)));
     let records = stage.invocations_of(FUNCTION);
     let crashed = records.iter().filter(|record| crashed(&record.outcome)).count() as u64;
     println!(
@@ -135,7 +140,10 @@ async fn attack(seed: u64, kills: u64) -> u64 {
 
 #[tokio::test]
 async fn a_hundred_kills_lose_nothing_and_start_no_attempt_twice() {
-    let (wanted, seed) = (from_environment("JOBMILL_KILLS", 100), from_environment("JOBMILL_SEED", 1));
+    let (wanted, seed) = (
+        from_environment("JOBMILL_KILLS", 100),
+        from_environment("JOBMILL_SEED", 1),
+    );
     let each = wanted.div_ceil(SIDE_BY_SIDE);
     let attacks = (0..SIDE_BY_SIDE).map(|one| attack(seed + one, each));
     let killed: u64 = futures_util::future::join_all(attacks).await.into_iter().sum();

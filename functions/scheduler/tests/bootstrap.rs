@@ -101,7 +101,12 @@ async fn the_orchestrator_is_woken_up_when_a_drain_begins_and_when_it_ends() {
             .env("JOBMILL_ORCHESTRATOR", "orchestrator")
             .timeout(Duration::from_secs(60)),
     );
-    world.register("orchestrator", Path::new(BOOTSTRAP), "{}", Duration::from_secs(60));
+    world.register(
+        "orchestrator",
+        Path::new(BOOTSTRAP),
+        "{}",
+        Duration::from_secs(60),
+    );
     let event = json!({ "job": flat_job(60), "run_id": "wakes" });
     assert_eq!(world.invoke(&event).await.unwrap()["outcome"], "completed");
     world.cloud.wait_idle(PATIENCE).await.unwrap();
@@ -112,7 +117,10 @@ async fn the_orchestrator_is_woken_up_when_a_drain_begins_and_when_it_ends() {
     };
     assert_eq!(wake_ups(), [r#"{"group":"nightly"}"#; 2]);
     // Where nothing was created there is nothing to wake up for; nor where nobody can be started.
-    assert_eq!(world.invoke(&event).await.unwrap()["outcome"], "already_completed");
+    assert_eq!(
+        world.invoke(&event).await.unwrap()["outcome"],
+        "already_completed"
+    );
     let of_nobody = json!({ "job": { "lambda_name": "idle" }, "run_id": "nobody" });
     assert_eq!(world.invoke(&of_nobody).await.unwrap()["outcome"], "completed");
     world.cloud.wait_idle(PATIENCE).await.unwrap();

@@ -98,7 +98,10 @@ impl Stage {
             "arn": WORKER, "max_duration": 3, "max_simultaneous_invocations": 8, "max_attempts": 2, "retry_delay": 1,
             "retry_backoff": 1,
         });
-        of_it.as_object_mut().unwrap().extend(labourer.as_object().unwrap().clone());
+        of_it
+            .as_object_mut()
+            .unwrap()
+            .extend(labourer.as_object().unwrap().clone());
         // The URL of a queue says the port of its cloud: it is known once that runs.
         let world = World::start(Path::new(ORCHESTRATOR), &json!({}), timeout).await;
         let queue = world.cloud.create_queue("outcomes");
@@ -166,11 +169,18 @@ impl Stage {
             let text = |name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
             let status = item["labourer_id_task_status"]["S"].as_str().unwrap();
             let outcome = text("outcome");
-            assert_eq!(status, format!("{WORKER}_{}", u8::from(outcome == "succeeded")), "as sosw has it");
+            assert_eq!(
+                status,
+                format!("{WORKER}_{}", u8::from(outcome == "succeeded")),
+                "as sosw has it"
+            );
             let closed = Closed {
                 outcome,
                 attempts: item["attempts"]["N"].as_str().unwrap().parse().unwrap(),
-                error: item["last_error"]["M"]["type"]["S"].as_str().unwrap_or_default().to_owned(),
+                error: item["last_error"]["M"]["type"]["S"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
                 result: text("result"),
             };
             (text("task_id"), closed)
@@ -211,7 +221,10 @@ impl Stage {
     /// How the orchestrator's invocations have ended so far.
     pub(crate) fn outcomes(&self) -> Vec<String> {
         let records = self.invocations_of(FUNCTION);
-        records.iter().map(|record| format!("{:?}", record.outcome)).collect()
+        records
+            .iter()
+            .map(|record| format!("{:?}", record.outcome))
+            .collect()
     }
 
     /// How often each attempt was started, by task and attempts before it.
@@ -220,7 +233,9 @@ impl Stage {
         for record in self.invocations_of(WORKER) {
             let told: Value = serde_json::from_slice(&record.payload).unwrap();
             let task_id = told["task_id"].as_str().unwrap().to_owned();
-            *starts.entry((task_id, told["attempts"].as_u64().unwrap())).or_default() += 1;
+            *starts
+                .entry((task_id, told["attempts"].as_u64().unwrap()))
+                .or_default() += 1;
         }
         starts
     }

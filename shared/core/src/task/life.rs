@@ -561,7 +561,10 @@ mod tests {
         assert_eq!(later.running_for(marks().ticket(42)), Duration::from_secs(90));
         let since = Greenfield::from_millis(NOW_MS - 2_500);
         assert_eq!(marks().queued_for(since), Duration::from_secs(2));
-        assert_eq!(marks().queued_for(Greenfield::from_millis(NOW_MS + 1)), Duration::ZERO);
+        assert_eq!(
+            marks().queued_for(Greenfield::from_millis(NOW_MS + 1)),
+            Duration::ZERO
+        );
         assert!(marks().last_queued() < Greenfield::from_millis(NOW_MS));
         assert!(marks().first_running() > marks().last_queued());
         assert!(marks().ticket(0) > marks().first_running());
