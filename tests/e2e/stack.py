@@ -63,11 +63,12 @@ def upload_code(cloud: Account, binaries: dict[str, Path]) -> None:
 def packaged_template(parameters: dict[str, str]) -> str:
     """The template as `sam build` and `sam package` leave it, with the code in S3, as far as MiniStack takes it."""
     template = yaml.load(TEMPLATE.read_text(), _Loader)  # a SafeLoader
-    # It knows no metric math: alarms and dashboard, and the outputs that name them, stay out.
+    # It knows no metric math, and no policies apart from their role: alarms and dashboard, and the outputs that name them,
+    # stay out, as do those policies, which it would not enforce.
     template["Resources"] = {
         name: resource
         for name, resource in template["Resources"].items()
-        if not resource["Type"].startswith("AWS::CloudWatch::")
+        if not resource["Type"].startswith(("AWS::CloudWatch::", "AWS::IAM::RolePolicy"))
     }
     template.pop("Outputs", None)
     # Nor what is common to all functions: it goes where SAM's transform puts it.

@@ -227,17 +227,11 @@ impl<'a> Metrics<'a> {
     }
 
     fn write(&self, noted: &mut Noted, wall_ms: i64, error_type: Option<&str>) {
+        let (mut longest_wait, mut longest_run) = (Duration::ZERO, Duration::ZERO);
         for (labourer_id, mut measured) in std::mem::take(&mut noted.lines) {
-            let mut set = |metric: Metric, value: f64| {
-                if value > 0.0 {
-                    measured.line.set(metric.definition(), value);
-                }
-            };
-            set(
-                Metric::StartLatency,
-                measured.longest_wait.as_secs_f64() * 1_000.0,
-            );
-            set(Metric::TaskSeconds, measured.longest_run.as_secs_f64());
+            longest_wait = longest_wait.max(measured.longest_wait);
+            longest_run = longest_run.max(measured.longest_run);
+            set_longest(&mut measured.line, measured.longest_wait, measured.longest_run);
             let properties = Properties {
                 function_name: noted.properties.function_name.clone(),
                 request_id: noted.properties.request_id.clone(),
@@ -250,8 +244,20 @@ impl<'a> Metrics<'a> {
                 (self.write)(&line);
             }
         }
+        set_longest(&mut noted.line, longest_wait, longest_run);
         if let Some(line) = noted.line.take(&noted.properties, wall_ms, error_type) {
             (self.write)(&line);
+        }
+    }
+}
+
+fn set_longest(line: &mut Line, wait: Duration, run: Duration) {
+    for (metric, value) in [
+        (Metric::StartLatency, wait.as_secs_f64() * 1_000.0),
+        (Metric::TaskSeconds, run.as_secs_f64()),
+    ] {
+        if value > 0.0 {
+            line.set(metric.definition(), value);
         }
     }
 }
@@ -350,9 +356,10 @@ mod tests {
                 all["TasksStarted"],
                 all["TasksSucceeded"],
                 all["TasksFailed"],
-                all["TasksExpired"]
+                all["TasksExpired"],
+                all["StartLatency"]
             ]),
-            json!([3.0, 1.0, 1.0, 1.0])
+            json!([3.0, 1.0, 1.0, 1.0, 12.0])
         );
         assert_eq!(json!([all["WakeUps"], all["IdleWakeUps"]]), json!([1.0, 1.0]));
     }

@@ -78,7 +78,7 @@ impl Scheduler {
             log_stream_name: context.env_config.log_stream.clone(),
         });
         let siblings = LambdaSiblings::new(clients.lambda.clone(), invocation::this_function(context));
-        let wake_ups = WakeUps::new(self.orchestrator.as_deref(), &clients.lambda, config);
+        let wake_ups = WakeUps::new(self.orchestrator.as_deref(), clients, config);
         let observer = |observation: Observation<'_>| {
             wake_ups.observe(observation);
             metrics.observe(observation);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jobmill_aws::send_event;
+use jobmill_aws::{Clients, send_event};
 use jobmill_core::config::Config;
 use jobmill_engine::schedule::Observation;
 use serde_json::json;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct WakeUps<'a> {
     /// The function to wake up; none: nobody is woken.
     orchestrator: Option<&'a str>,
-    client: &'a aws_sdk_lambda::Client,
+    clients: &'a Clients,
     config: &'a Config,
     state: Mutex<State>,
 }
@@ -31,14 +31,10 @@ struct State {
 }
 
 impl<'a> WakeUps<'a> {
-    pub(crate) fn new(
-        orchestrator: Option<&'a str>,
-        client: &'a aws_sdk_lambda::Client,
-        config: &'a Config,
-    ) -> Self {
+    pub(crate) fn new(orchestrator: Option<&'a str>, clients: &'a Clients, config: &'a Config) -> Self {
         Self {
             orchestrator,
-            client,
+            clients,
             config,
             state: Mutex::default(),
         }
@@ -86,9 +82,9 @@ impl<'a> WakeUps<'a> {
         let Some(orchestrator) = self.orchestrator.map(str::to_owned) else {
             return;
         };
-        let (client, payload) = (self.client.clone(), json!({ "group": group }).to_string());
+        let (clients, payload) = (self.clients.clone(), json!({ "group": group }).to_string());
         under_way.spawn(async move {
-            if let Err(error) = send_event(&client, &orchestrator, payload).await {
+            if let Err(error) = send_event(&clients, &orchestrator, payload).await {
                 tracing::warn!("could not wake the orchestrator up, its next tick will do: {error}");
             }
         });

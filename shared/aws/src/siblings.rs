@@ -1,10 +1,12 @@
-//! Hand-off by the Lambda API: an asynchronous invocation of the very function, version or alias that runs.
+//! Asynchronous invocations by the Lambda API: hand-off to the very function, version or alias that runs, and events for
+//! other functions.
 
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use jobmill_engine::ports::PortResult;
 use jobmill_engine::schedule::ports::Siblings;
 
+use crate::clients::Clients;
 use crate::error::port_error;
 
 /// Siblings of the invocation with that invoked ARN.
@@ -28,7 +30,7 @@ impl LambdaSiblings {
 impl Siblings for LambdaSiblings {
     /// The SDK may repeat a call whose answer was lost: two siblings then, of which the lock lets one work.
     async fn spawn(&self, payload: String) -> PortResult<()> {
-        send_event(&self.client, &self.invoked_function_arn, payload).await
+        invoke(&self.client, &self.invoked_function_arn, payload).await
     }
 }
 
@@ -36,7 +38,11 @@ impl Siblings for LambdaSiblings {
 ///
 /// # Errors
 /// What the service said.
-pub async fn send_event(client: &aws_sdk_lambda::Client, function: &str, payload: String) -> PortResult<()> {
+pub async fn send_event(clients: &Clients, function: &str, payload: String) -> PortResult<()> {
+    invoke(&clients.lambda, function, payload).await
+}
+
+async fn invoke(client: &aws_sdk_lambda::Client, function: &str, payload: String) -> PortResult<()> {
     client
         .invoke()
         .function_name(function)
