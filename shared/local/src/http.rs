@@ -21,7 +21,12 @@ pub(crate) struct Aborted;
 
 /// Binds a free port of 127.0.0.1.
 pub(crate) async fn bind() -> std::io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    bind_to(0).await
+}
+
+/// Binds a port of 127.0.0.1; 0 is any that is free.
+pub(crate) async fn bind_to(port: u16) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }

@@ -1,6 +1,6 @@
 //! A local cloud: S3, DynamoDB, Lambda and SQS as real servers on loopback, inside this process, so that what talks to AWS
-//! runs without an account. It is for tests, and for `jobmill run` without `--cloud aws`; nothing here is for
-//! production.
+//! runs without an account. It is for tests, for `jobmill run` without `--cloud aws`, and for
+//! `jobmill up`; nothing here is for production.
 //!
 //! | module | what it is for |
 //! |---|---|
@@ -33,6 +33,7 @@ mod stats;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,11 @@ pub struct LocalCloudOptions {
     pub seed: u64,
     /// Threads that serve.
     pub threads: usize,
+    /// The port; 0: any that is free.
+    pub port: u16,
+    /// Where objects and items are kept, so that they are there at the next start; none: in memory. What waits in queues
+    /// of SQS and of functions is never kept.
+    pub folder: Option<PathBuf>,
 }
 
 impl LocalCloudOptions {
@@ -74,6 +80,20 @@ impl LocalCloudOptions {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Sets the port.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Sets where objects and items are kept.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
         self
     }
 
@@ -87,7 +107,12 @@ impl LocalCloudOptions {
 
 impl Default for LocalCloudOptions {
     fn default() -> Self {
-        Self { seed: 0, threads: 2 }
+        Self {
+            seed: 0,
+            threads: 2,
+            port: 0,
+            folder: None,
+        }
     }
 }
 
@@ -119,15 +144,22 @@ impl LocalCloud {
     /// Starts a cloud with nothing in it, on threads of its own.
     ///
     /// # Errors
-    /// [`LocalError::Io`] if a port or a thread can't be had.
+    /// [`LocalError::Io`] if a port or a thread can't be had, or the folder can't be used; [`LocalError::DynamoDb`] if the
+    /// items in it can't.
     pub async fn start(options: LocalCloudOptions) -> Result<Self, LocalError> {
         let threads = Threads::start(options.threads)?;
         let clock = Arc::new(Clock::default());
-        let store = Arc::new(Store::default());
+        let folder = options.folder.as_deref();
+        let store = match folder {
+            Some(folder) => Store::open(&folder.join("s3"))?,
+            None => Store::default(),
+        };
+        let store = Arc::new(store);
         let faults = Faults::new(options.seed);
         let stats = Arc::new(Stats::default());
-        let (listener, address) = threads.run(http::bind()).await??;
-        let dynamo = DynamoEndpoint::start(faults.clone(), Arc::clone(&stats));
+        let (listener, address) = threads.run(http::bind_to(options.port)).await??;
+        let database = folder.map(|folder| folder.join("dynamodb.sqlite"));
+        let dynamo = DynamoEndpoint::start(database, faults.clone(), Arc::clone(&stats));
         let dynamo = threads.run(dynamo).await??;
         let handle = threads.run(async { Handle::current() }).await?;
         let endpoint = format!("http://{address}");
@@ -224,23 +256,30 @@ impl LocalCloud {
     /// [`LocalError::NoSuchBucket`].
     pub fn put_object(&self, bucket: &str, key: &str, body: impl Into<Bytes>) -> Result<(), LocalError> {
         let put = self.store.put(bucket, key, body.into(), self.clock.now());
-        put.ok_or_else(|| LocalError::NoSuchBucket(bucket.to_owned()))
+        Ok(put.ok_or_else(|| LocalError::NoSuchBucket(bucket.to_owned()))??)
     }
 
     /// Deletes an object, past HTTP, faults and counts; one that is not there is deleted already.
     pub fn delete_object(&self, bucket: &str, key: &str) {
-        if let Some(bucket) = self.store.lock().get_mut(bucket) {
-            bucket.objects.remove(key);
+        if let Some(bucket) = self.store.lock().get_mut(bucket)
+            && let Err(error) = bucket.remove(key)
+        {
+            tracing::warn!(%error, key, "an object could not be deleted");
         }
     }
 
-    /// Creates the task tables that a configuration names.
+    /// Creates the task tables that a configuration names; those that were kept are left as they are.
     ///
     /// # Errors
-    /// [`LocalError::DynamoDb`] if a table exists already, or a name is not one of DynamoDB's.
+    /// [`LocalError::DynamoDb`] if a name is not one of DynamoDB's.
     pub fn create_task_tables(&self, names: &Tables) -> Result<(), LocalError> {
+        let is_missing = |definition: &Value| {
+            let name = definition.get("TableName").and_then(Value::as_str);
+            !name.is_some_and(|name| self.front.dynamo.has_table(name))
+        };
         table_definitions(names)?
             .into_iter()
+            .filter(is_missing)
             .try_for_each(|definition| self.create_table(definition))
     }
 

@@ -1,9 +1,10 @@
-//! DynamoDB: `dynoxide` in memory behind its own HTTP server, and the way there, on which requests can be throttled.
+//! DynamoDB: `dynoxide`, in memory or in a file, behind its own HTTP server, and the way there, on which requests can be throttled.
 
 mod admission;
 mod tables;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::http::uri::{Authority, Scheme};
@@ -105,8 +106,16 @@ impl Endpoint for DynamoEndpoint {
 
 impl DynamoEndpoint {
     /// Starts dynoxide on a port of its own; runs until the runtime ends.
-    pub(crate) async fn start(faults: Faults, stats: Arc<Stats>) -> Result<Self, LocalError> {
-        let database = Database::memory().map_err(|error| database_error(&error))?;
+    pub(crate) async fn start(
+        file: Option<PathBuf>,
+        faults: Faults,
+        stats: Arc<Stats>,
+    ) -> Result<Self, LocalError> {
+        let database = match file {
+            Some(file) => Database::new(&file.to_string_lossy()),
+            None => Database::memory(),
+        };
+        let database = database.map_err(|error| database_error(&error))?;
         let (listener, address) = bind().await?;
         tokio::spawn(dynoxide::server::serve_on(listener, database.clone()));
         let mut connector = HttpConnector::new();
@@ -131,6 +140,11 @@ impl DynamoEndpoint {
             Aborted
         })?;
         Ok(response.map(Body::from))
+    }
+
+    pub(crate) fn has_table(&self, table: &str) -> bool {
+        let request = serde_json::from_value(serde_json::json!({ "TableName": table }));
+        request.is_ok_and(|request| self.database.describe_table(request).is_ok())
     }
 
     /// Creates a table from the JSON of a CreateTable request.

@@ -97,6 +97,7 @@ async fn start(lambda: &Lambda, spec: &FunctionSpec, id: u64) -> std::io::Result
     let root = spec.binary.parent().unwrap_or(&spec.binary);
     let mut command = Command::new(&spec.binary);
     command
+        .args(&spec.args)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("LANG", "en_US.UTF-8")

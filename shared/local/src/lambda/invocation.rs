@@ -1,6 +1,7 @@
 //! What is known of a function and of its invocations.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +15,10 @@ pub struct FunctionSpec {
     pub name: String,
     /// The program, as a Lambda's `bootstrap`.
     pub binary: PathBuf,
+    /// What it is called with; a Lambda's `bootstrap` gets nothing.
+    pub args: Vec<OsString>,
     /// Its environment, beside what Lambda sets (and [`crate::LocalCloud::environment`]). Nothing else is inherited.
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<OsString, OsString>,
     /// Its time-out: the process is killed then. Default: 3 s.
     pub timeout: Duration,
     /// How long it may take to ask for its first event. Default: 10 s.
@@ -37,6 +40,7 @@ impl FunctionSpec {
         Self {
             name: name.into(),
             binary: binary.into(),
+            args: Vec::new(),
             env: BTreeMap::new(),
             timeout: Duration::from_secs(3),
             init_timeout: Duration::from_secs(10),
@@ -46,9 +50,16 @@ impl FunctionSpec {
         }
     }
 
+    /// Sets what the program is called with.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Sets a variable of its environment.
     #[must_use]
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.insert(name.into(), value.into());
         self
     }

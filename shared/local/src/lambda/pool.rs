@@ -23,6 +23,8 @@ use crate::service::Deliver;
 
 /// So many lines of output are kept; older ones are forgotten.
 const MAX_LOG_LINES: usize = 100_000;
+/// So many attempts are remembered; older ones are forgotten.
+const MAX_RECORDS: usize = 100_000;
 /// So many invocations of a function wait at most; further ones are refused.
 const MAX_QUEUE: usize = 100_000;
 /// The pause between two looks for events that have become too old, at least.
@@ -123,9 +125,18 @@ impl Function {
 #[derive(Debug, Default)]
 struct State {
     functions: HashMap<String, Function>,
-    records: Vec<InvocationRecord>,
+    records: VecDeque<InvocationRecord>,
+    /// How many records were forgotten: the number of the first that is not.
+    forgotten: usize,
     logs: VecDeque<LogLine>,
     instances: u64,
+}
+
+impl State {
+    /// A record by its number, unless it is forgotten.
+    fn record(&mut self, number: usize) -> Option<&mut InvocationRecord> {
+        self.records.get_mut(number.checked_sub(self.forgotten)?)
+    }
 }
 
 #[derive(Debug)]
@@ -322,7 +333,7 @@ impl Lambda {
     pub(super) fn lose(&self, target: &Target, request_id: &str, payload: Bytes) {
         let job = Job::new(target, request_id, payload, None);
         let record = self.begin(&target.name, &job, None, None);
-        if let Some(record) = self.state().records.get_mut(record) {
+        if let Some(record) = self.state().record(record) {
             record.ended = Some(clock::system_time());
             record.outcome = Some(InvocationOutcome::Lost);
         }
@@ -407,7 +418,11 @@ impl Lambda {
         started: Option<SystemTime>,
     ) -> usize {
         let mut state = self.state();
-        state.records.push(InvocationRecord {
+        if state.records.len() >= MAX_RECORDS {
+            state.records.pop_front();
+            state.forgotten += 1;
+        }
+        state.records.push_back(InvocationRecord {
             function: name.to_owned(),
             invoked_arn: job.invoked_arn.clone(),
             request_id: job.request_id.clone(),
@@ -420,7 +435,7 @@ impl Lambda {
             ended: None,
             outcome: None,
         });
-        state.records.len() - 1
+        state.forgotten + state.records.len() - 1
     }
 
     /// An attempt is over: the caller gets the outcome; a failed event is tried again while it has attempts left.
@@ -428,7 +443,7 @@ impl Lambda {
         let failed = !matches!(outcome, InvocationOutcome::Succeeded(_));
         let (delay, timeout) = {
             let mut state = self.state();
-            if let Some(record) = state.records.get_mut(record) {
+            if let Some(record) = state.record(record) {
                 record.ended = Some(clock::system_time());
                 record.outcome = Some(outcome.clone());
             }
@@ -567,7 +582,7 @@ impl Lambda {
     }
 
     pub(crate) fn invocations(&self) -> Vec<InvocationRecord> {
-        self.state().records.clone()
+        self.state().records.iter().cloned().collect()
     }
 
     pub(crate) fn logs(&self) -> Vec<LogLine> {

@@ -1,4 +1,4 @@
-//! S3 in memory, path-style. Requests come in as HTTP and go through `s3s`, which decodes them, to [`service`]; buckets
+//! S3 in memory, and in a folder if it is to outlive the process, path-style. Requests come in as HTTP and go through `s3s`, which decodes them, to [`service`]; buckets
 //! and objects are in [`store`].
 //!
 //! Signatures are not looked at, as by the other services. s3s would compare their time with the machine's clock, but
@@ -8,6 +8,7 @@
 //! Not built on the bucket of `jobmill-memory`, on purpose: the conformance suite runs on both, and would miss a wrong
 //! idea of S3 that both share.
 
+mod disk;
 mod service;
 mod store;
 

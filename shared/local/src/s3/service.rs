@@ -137,7 +137,7 @@ impl MemoryS3 {
 
     fn find(&self, bucket_name: &str, key: &str) -> S3Result<Arc<Object>> {
         let buckets = self.store.lock();
-        let object = bucket(&buckets, bucket_name)?.objects.get(key).cloned();
+        let object = bucket(&buckets, bucket_name)?.get(key).cloned();
         object.ok_or_else(|| s3_error!(NoSuchKey, "the specified key does not exist"))
     }
 }
@@ -203,7 +203,7 @@ impl S3 for MemoryS3 {
         {
             let mut buckets = self.store.lock();
             let bucket = bucket_mut(&mut buckets, &input.bucket)?;
-            let current = bucket.objects.get(&input.key);
+            let current = bucket.get(&input.key);
             check_write(current, input.if_match.as_ref(), input.if_none_match.as_ref())?;
             let object = Object {
                 content,
@@ -211,7 +211,7 @@ impl S3 for MemoryS3 {
                 last_modified: self.clock.now(),
                 metadata: input.metadata.unwrap_or_default(),
             };
-            bucket.objects.insert(input.key, Arc::new(object));
+            bucket.insert(input.key, object).map_err(unwritten)?;
         }
         self.dated(dto::PutObjectOutput {
             e_tag: strong(&etag),
@@ -227,8 +227,8 @@ impl S3 for MemoryS3 {
         {
             let mut buckets = self.store.lock();
             let bucket = bucket_mut(&mut buckets, &input.bucket)?;
-            check_write(bucket.objects.get(&input.key), input.if_match.as_ref(), None)?;
-            bucket.objects.remove(&input.key);
+            check_write(bucket.get(&input.key), input.if_match.as_ref(), None)?;
+            bucket.remove(&input.key).map_err(unwritten)?;
         }
         self.dated(dto::DeleteObjectOutput::default())
     }
@@ -336,7 +336,7 @@ impl S3 for MemoryS3 {
             let parts = chosen_parts(upload, &named)?;
             let metadata = upload.metadata.clone();
             let bucket = bucket_mut(&mut buckets, &input.bucket)?;
-            let current = bucket.objects.get(&input.key);
+            let current = bucket.get(&input.key);
             check_write(current, input.if_match.as_ref(), input.if_none_match.as_ref())?;
             bucket.uploads.remove(&input.upload_id);
             let digests: Vec<u8> = parts.iter().flat_map(|part| part.md5).collect();
@@ -347,7 +347,7 @@ impl S3 for MemoryS3 {
                 last_modified: self.clock.now(),
                 metadata,
             };
-            bucket.objects.insert(input.key.clone(), Arc::new(object));
+            bucket.insert(input.key.clone(), object).map_err(unwritten)?;
             etag
         };
         self.dated(dto::CompleteMultipartUploadOutput {
@@ -432,4 +432,9 @@ fn chosen_parts(upload: &Upload, named: &[dto::CompletedPart]) -> S3Result<Vec<A
         chosen.push(Arc::clone(part));
     }
     Ok(chosen)
+}
+
+/// The folder of the objects could not be written to.
+fn unwritten(error: std::io::Error) -> S3Error {
+    s3_error!(InternalError, "the object could not be kept: {error}")
 }

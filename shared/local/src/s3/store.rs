@@ -1,13 +1,17 @@
 //! Buckets and objects in memory. Bodies are shared, so nothing large is copied under the lock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::ops::{Bound, Range};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::Metadata;
+
+use super::disk::Disk;
 
 /// Bodies up to this size are kept as one piece; larger ones stay in the pieces in which they arrived.
 const COALESCE_LIMIT: usize = 1 << 20;
@@ -122,12 +126,36 @@ pub(crate) struct Upload {
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     /// Ordered by key, byte by byte, as ListObjectsV2 answers.
-    pub(crate) objects: BTreeMap<String, Arc<Object>>,
+    objects: BTreeMap<String, Arc<Object>>,
     /// By upload id.
     pub(crate) uploads: HashMap<String, Upload>,
+    /// Where objects are kept beside, and under which name of a bucket.
+    disk: Option<(Disk, String)>,
 }
 
 impl Bucket {
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Object>> {
+        self.objects.get(key)
+    }
+
+    /// Puts an object, over what was there.
+    pub(crate) fn insert(&mut self, key: String, object: Object) -> io::Result<()> {
+        if let Some((disk, bucket)) = &self.disk {
+            disk.write(bucket, &key, &object)?;
+        }
+        self.objects.insert(key, Arc::new(object));
+        Ok(())
+    }
+
+    /// Deletes an object; one that is not there is deleted already.
+    pub(crate) fn remove(&mut self, key: &str) -> io::Result<()> {
+        if let Some((disk, bucket)) = &self.disk {
+            disk.delete(bucket, key)?;
+        }
+        self.objects.remove(key);
+        Ok(())
+    }
+
     /// The objects whose key begins with `prefix` and comes behind `after`.
     pub(crate) fn list(&self, prefix: &str, after: &str) -> impl Iterator<Item = (&String, &Arc<Object>)> {
         let from = if after < prefix {
@@ -145,20 +173,47 @@ impl Bucket {
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     buckets: Mutex<BTreeMap<String, Bucket>>,
+    disk: Option<Disk>,
 }
 
 impl Store {
+    /// With the objects that are kept in a folder, and keeping all there.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        let disk = Disk::open(folder)?;
+        let objects = disk.read()?;
+        let store = Self {
+            disk: Some(disk),
+            ..Self::default()
+        };
+        for (bucket, key, object) in objects {
+            store.create_bucket(&bucket);
+            if let Some(bucket) = store.lock().get_mut(&bucket) {
+                bucket.objects.insert(key, Arc::new(object));
+            }
+        }
+        Ok(store)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Bucket>> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Creates a bucket; one that exists is left as it is.
     pub(crate) fn create_bucket(&self, name: &str) {
-        self.lock().entry(name.to_owned()).or_default();
+        self.lock().entry(name.to_owned()).or_insert_with(|| Bucket {
+            disk: self.disk.clone().map(|disk| (disk, name.to_owned())),
+            ..Bucket::default()
+        });
     }
 
     /// Puts a plain object; `None` if there is no such bucket.
-    pub(crate) fn put(&self, bucket: &str, key: &str, body: Bytes, now: SystemTime) -> Option<()> {
+    pub(crate) fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        body: Bytes,
+        now: SystemTime,
+    ) -> Option<io::Result<()>> {
         let content = Content::new(vec![body]);
         let object = Object {
             etag: hex(&content.md5()),
@@ -166,15 +221,11 @@ impl Store {
             last_modified: now,
             metadata: Metadata::new(),
         };
-        self.lock()
-            .get_mut(bucket)?
-            .objects
-            .insert(key.to_owned(), Arc::new(object));
-        Some(())
+        Some(self.lock().get_mut(bucket)?.insert(key.to_owned(), object))
     }
 
     pub(crate) fn object(&self, bucket: &str, key: &str) -> Option<Arc<Object>> {
-        self.lock().get(bucket)?.objects.get(key).cloned()
+        self.lock().get(bucket)?.get(key).cloned()
     }
 }
 
