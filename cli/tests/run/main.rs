@@ -16,3 +16,4 @@ mod out;
 mod pages;
 mod signals;
 mod whole;
+mod work;
