@@ -479,3 +479,40 @@ fn an_item_that_is_no_task_is_closed_with_the_reason() {
         (counts(&[("succeeded", 2), ("failed", 1)]), (0, 0))
     );
 }
+
+#[test]
+fn it_is_told_now_and_then_how_labourers_are_doing_and_once_more_at_the_end() {
+    let mut slow = labourer(2);
+    slow.completion = Some(Completion::Response);
+    let stage = Stage::new(slow).works(Ending::Silent, |_| Behaviour::Answers(20 * SECOND, json!(null)));
+    stage.queue(0..5);
+    stage.dispatched();
+    let observed = stage.observed.lock().unwrap();
+    let samples: Vec<_> = observed
+        .iter()
+        .filter_map(|observation| match observation {
+            Observation::Sampled(samples) => Some((samples[0].running, samples[0].oldest.is_some())),
+            _ => None,
+        })
+        .collect();
+    // Five tasks of 20 s, two at once, looked at every 15 s: three rounds, in the last of which nothing is queued.
+    assert_eq!(samples.first(), Some(&(2, true)), "{samples:?}");
+    assert!(samples.contains(&(1, false)), "{samples:?}");
+    assert_eq!(samples.last(), Some(&(0, false)), "{samples:?}");
+    assert!((4..=6).contains(&samples.len()), "{samples:?}");
+}
+
+#[test]
+fn a_labourer_that_is_held_up_is_told_with_the_reason_as_long_as_tasks_are_queued() {
+    // Its function is not there.
+    let stage = Stage::new(labourer(2));
+    stage.queue(0..3);
+    stage.dispatched();
+    let observed = stage.observed.lock().unwrap();
+    let mut held_up = observed.iter().filter_map(|observation| match observation {
+        Observation::Sampled(samples) => Some(samples[0].held_up.as_ref().map(|why| why.kind)),
+        _ => None,
+    });
+    assert_eq!(held_up.next().flatten(), Some("FunctionNotFound"));
+    assert_eq!(stage.left(), (3, 0));
+}

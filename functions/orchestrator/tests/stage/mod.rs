@@ -1,5 +1,9 @@
 //! A deployment in the local cloud: the real orchestrator, and workers that do what their tasks say.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "each test file uses a part; tests and workers live by the real clock"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +45,6 @@ async fn work(event: LambdaEvent<Value>) -> Result<Value, lambda_runtime::Error>
 #[test]
 #[ignore = "the local cloud runs it as a function"]
 fn serves() {
-    #[allow(clippy::disallowed_methods, reason = "the root of a program")]
     let is_a_function = std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some();
     if is_a_function {
         let runtime = tokio::runtime::Builder::new_current_thread()
