@@ -1428,13 +1428,7 @@ fn assistant(case: &Case) -> Result<Compared, Vec<String>> {
     });
     if event["action"] == "mark_task_as_completed" && case.0["error"].is_null() && marked {
         let closed = state.closed.get(task_id);
-        let of = |kind: &str| {
-            event[kind]
-                .as_object()
-                .into_iter()
-                .flat_map(Map::keys)
-                .map(move |key| key.clone())
-        };
+        let of = |kind: &str| event[kind].as_object().into_iter().flat_map(Map::keys).cloned();
         let said = of("stats")
             .map(|key| format!("stat_{key}"))
             .chain(of("result").map(|key| format!("result_{key}")));

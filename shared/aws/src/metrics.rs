@@ -6,6 +6,7 @@
 //!
 //! Permission: `cloudwatch:GetMetricStatistics`.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::ProvideCredentials as _;
@@ -31,14 +32,14 @@ const SERVICE: &str = "monitoring";
 
 /// CloudWatch, as far as its metrics are read.
 #[derive(Debug, Clone)]
-pub(crate) struct Metrics(SdkConfig);
+pub(crate) struct Metrics(Arc<SdkConfig>);
 
 /// What came back: the status, and the body.
 type Answered = (u16, Vec<u8>);
 
 impl Metrics {
-    pub(crate) const fn new(config: SdkConfig) -> Self {
-        Self(config)
+    pub(crate) fn new(config: SdkConfig) -> Self {
+        Self(Arc::new(config))
     }
 
     /// The datapoints of a metric in its window, which ends now.
@@ -152,7 +153,7 @@ impl Metrics {
             None => operation.no_retry(),
         };
         let operation = operation
-            .serializer(|request: std::sync::Mutex<Option<HttpRequest>>| {
+            .serializer(|request: Mutex<Option<HttpRequest>>| {
                 let taken = request.into_inner().ok().flatten();
                 taken.ok_or_else(|| "a request is sent once".into())
             })
@@ -161,7 +162,7 @@ impl Metrics {
                 Ok::<_, OrchestratorError<std::convert::Infallible>>((response.status().as_u16(), body))
             })
             .build();
-        let answer = operation.invoke(std::sync::Mutex::new(Some(request))).await;
+        let answer = operation.invoke(Mutex::new(Some(request))).await;
         answer.map_err(|error| PortError::Unknown {
             operation: OPERATION,
             message: with_causes(&error),
