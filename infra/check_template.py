@@ -20,7 +20,11 @@ from cfnlint.decode.cfn_yaml import load
 
 # Actions that know no resource but `*`, by the logical id of the policy that may have them.
 TRACING = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
-EXCEPTIONS = {"TracingPolicy": TRACING, "OrchestratorTracingPolicy": TRACING}
+EXCEPTIONS = {
+    "TracingPolicy": TRACING,
+    "OrchestratorTracingPolicy": TRACING,
+    "OrchestratorHealthPolicy": {"cloudwatch:GetMetricStatistics"},
+}
 
 # All objects below a folder of one bucket.
 BELOW_A_FOLDER = re.compile(r"arn:\$\{AWS::Partition\}:s3:::\$\{\w+\}/\$\{\w+\}/(\w+/)*\*")

@@ -135,8 +135,8 @@ class Cloud:
         return [item for page in pages for item in page["Items"]]
 
     def tasks(self, table="sosw_tasks"):
-        """The tasks of a table by place in the queue; the payload as an object."""
-        read = {"S": str, "N": lambda text: float(text) if "." in text else int(text)}
+        """The tasks of a table by place in the queue; the payload as an object, `last_error` with its types."""
+        read = {"S": str, "N": lambda text: float(text) if "." in text else int(text), "M": dict}
         tasks = [
             {name: read[kind](text) for name, value in item.items() for kind, text in value.items()}
             for item in self.items(table)

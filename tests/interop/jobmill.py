@@ -1,4 +1,4 @@
-"""jobmill's scheduler Lambda: the real binary, under a Runtime API of one invocation."""
+"""jobmill's Lambdas: the real binaries, each under a Runtime API of one invocation."""
 
 import json
 import os
@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler
 
 from cloud import Server, function_arn
 
-NAME = "sosw_scheduler"
+SCHEDULER = ("sosw_scheduler", "JOBMILL_BOOTSTRAP")
+ORCHESTRATOR = ("jobmill_orchestrator", "JOBMILL_ORCHESTRATOR")
+"""A function's name, and the variable that says where its binary is."""
 PATIENCE = 60
 """Seconds after which an answer that should have come did not."""
 
@@ -26,18 +28,20 @@ class Failed(Exception):
 class Invocation:
     """One cold start with one event."""
 
-    def __init__(self, event, config):
-        """`config` is a value of `JOBMILL_CONFIG`, or the configuration itself."""
+    def __init__(self, event, config, function=SCHEDULER, seconds=900):
+        """`config` is a value of `JOBMILL_CONFIG`, or the configuration itself; `seconds` is the time that it has."""
+        self._name, binary = function
+        self._seconds = seconds
         self._answer = None
         self._answered = threading.Event()
         self._killed = threading.Event()
         self._server = self._serve(json.dumps(event).encode())
         self._process = subprocess.Popen(
-            [os.environ["JOBMILL_BOOTSTRAP"]],
+            [os.environ[binary]],
             env={
                 **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}",
-                "AWS_LAMBDA_FUNCTION_NAME": NAME,
+                "AWS_LAMBDA_FUNCTION_NAME": self._name,
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
                 "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
                 "AWS_LAMBDA_LOG_GROUP_NAME": "log-group",
@@ -62,8 +66,9 @@ class Invocation:
                     return
                 self.send_response(200)
                 self.send_header("Lambda-Runtime-Aws-Request-Id", request_id)
-                self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + 900) * 1000)))
-                self.send_header("Lambda-Runtime-Invoked-Function-Arn", function_arn(NAME))
+                deadline = str(int((time.time() + invocation._seconds) * 1000))
+                self.send_header("Lambda-Runtime-Deadline-Ms", deadline)
+                self.send_header("Lambda-Runtime-Invoked-Function-Arn", function_arn(invocation._name))
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(event)))
                 self.end_headers()

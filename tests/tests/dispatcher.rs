@@ -16,7 +16,9 @@ use jobmill_core::config::Config;
 use jobmill_core::queue::group::GroupLock;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
-use jobmill_core::task::labourer::{Completion, KeyCap, Labourer};
+use jobmill_core::task::labourer::{
+    Comparison, Completion, HealthMetric, KeyCap, Labourer, MetricSource, Statistic,
+};
 use jobmill_core::task::record::{Attribute, Record, record_of, text_of};
 use jobmill_core::task::tables::FieldNames;
 use jobmill_core::task::write::Table;
@@ -480,6 +482,7 @@ fn an_item_that_is_no_task_is_closed_with_the_reason() {
     );
 }
 
+<<<<<<< HEAD
 #[test]
 fn it_is_told_now_and_then_how_labourers_are_doing_and_once_more_at_the_end() {
     let mut slow = labourer(2);
@@ -515,4 +518,100 @@ fn a_labourer_that_is_held_up_is_told_with_the_reason_as_long_as_tasks_are_queue
     });
     assert_eq!(held_up.next().flatten(), Some("FunctionNotFound"));
     assert_eq!(stage.left(), (3, 0));
+=======
+/// A metric of the processor of a database: above 50 is bad.
+fn busy_database() -> HealthMetric {
+    HealthMetric {
+        name: "database".to_owned(),
+        source: MetricSource {
+            namespace: "AWS/RDS".to_owned(),
+            metric: "CPUUtilization".to_owned(),
+            dimensions: BTreeMap::new(),
+            statistic: Statistic::Average,
+            period: 60,
+            window: 300,
+        },
+        feelings: vec![(4, 25.0), (2, 50.0)],
+        operator: Comparison::Le,
+        status_without_data: 4,
+    }
+}
+
+#[test]
+fn a_labourer_whose_health_is_poor_gets_a_share_of_its_slots() {
+    for (measured, most) in [(None, 8), (Some(20.0), 8), (Some(40.0), 4)] {
+        let stage = Stage::new(Labourer {
+            health: vec![busy_database()],
+            ..labourer(8)
+        })
+        .works(Ending::Silent, succeeds);
+        stage.workers.with(|state| {
+            let source = busy_database().source;
+            state
+                .measured
+                .extend(measured.map(|value| (source, Duration::ZERO, value)));
+        });
+        stage.queue(0..40);
+        stage.dispatched();
+        assert_eq!(stage.closed(), counts(&[("succeeded", 40)]));
+        assert_eq!(stage.most_at_once(), most, "{measured:?}");
+    }
+}
+
+#[test]
+fn health_is_looked_at_again_every_minute() {
+    let stage = Stage::new(Labourer {
+        health: vec![busy_database()],
+        ..labourer(8)
+    })
+    .works(Ending::Silent, succeeds);
+    stage.workers.with(|state| {
+        let source = busy_database().source;
+        state.measured.push((source, Duration::ZERO, 90.0));
+    });
+    stage.queue(0..10);
+    stage.dispatched();
+    assert_eq!(stage.closed(), counts(&[("succeeded", 10)]));
+    let first = stage.starts().iter().map(|start| start.at).min().unwrap();
+    // What was measured at the beginning is out of the window after five minutes, and is looked for once a minute.
+    assert!((300 * SECOND..=361 * SECOND).contains(&first), "{first:?}");
+}
+
+#[test]
+fn what_others_have_put_into_the_retry_table_comes_back_in_front_of_the_whole_queue() {
+    let stage = Stage::new(labourer(1)).works(Ending::Silent, succeeds);
+    stage.queue(0..40);
+    // A queue in front of which something was put before: its places are below nothing.
+    let row = |id: &str, greenfield: i64| {
+        Record::from([
+            ("task_id".to_owned(), Attribute::text(id)),
+            ("labourer_id".to_owned(), Attribute::text("worker")),
+            ("created_at".to_owned(), Attribute::number(1)),
+            ("greenfield".to_owned(), Attribute::number(greenfield)),
+            ("attempts".to_owned(), Attribute::number(1)),
+            (
+                "payload".to_owned(),
+                Attribute::text(json!({ "id": id }).to_string()),
+            ),
+        ])
+    };
+    stage.put(Table::Tasks, row("front", -7));
+    for (id, due) in [("second", 1_709_701_000), ("first", 1_709_700_000)] {
+        let mut waiting = row(id, 1_741_258_600);
+        waiting.insert("desired_launch_time".to_owned(), Attribute::number(due));
+        stage.put(Table::Retry, waiting);
+    }
+    stage.tasks.with(|tables, _| tables.keeps_changes = true);
+    stage.dispatched();
+    let places: BTreeMap<String, String> = stage.tasks.with(|tables, _| {
+        let changes = tables.changes.iter();
+        let put_back = changes.filter(|change| change.table == Table::Tasks && change.before.is_none());
+        let place = |record: &Record| record["greenfield"].as_number().unwrap().to_owned();
+        put_back
+            .filter_map(|change| Some((change.task_id.clone(), place(change.after.as_ref()?))))
+            .collect()
+    });
+    let expected = [("first", "-9"), ("second", "-8")].map(|(id, place)| (id.to_owned(), place.to_owned()));
+    assert_eq!(places, BTreeMap::from(expected));
+>>>>>>> sosw
 }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jobmill_core::task::labourer::MetricSource;
 use jobmill_engine::dispatch::ports::{Answer, Asked, Asking, Unfit, Workers};
 use jobmill_engine::ports::PortResult;
 use serde::Deserialize;
@@ -139,6 +140,11 @@ impl Workers for ProcessWorkers {
 
     async fn longest_run(&self, _function: &str) -> PortResult<Result<Duration, Unfit>> {
         Ok(Ok(NO_LIMIT))
+    }
+
+    /// Nobody measures how well this machine is.
+    async fn datapoints(&self, _source: &MetricSource) -> PortResult<Vec<f64>> {
+        Ok(Vec::new())
     }
 }
 

@@ -17,6 +17,7 @@ use aws_types::service_config::ServiceConfigKey;
 use jobmill_engine::ports::PortResult;
 
 use crate::credentials::Kept;
+use crate::metrics::Metrics;
 use crate::problem::{Problem, Profile, with_causes};
 use crate::transport::{Transport, plain_client};
 
@@ -184,6 +185,11 @@ impl Clients {
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts);
         aws_sdk_lambda::Client::from_conf(config.build())
+    }
+
+    /// CloudWatch's metrics.
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::new(self.config.clone())
     }
 
     /// SQS, whose answers may be waited for as long as a poll takes. The same connect and read limits as elsewhere, so

@@ -1,4 +1,4 @@
-//! The engine's ports on S3, DynamoDB, Lambda and SQS, and the machine's clock. The only crate with SDK types.
+//! The engine's ports on S3, DynamoDB, Lambda, SQS and CloudWatch, and the machine's clock. The only crate with SDK types.
 //! SDK clients are built once ([`Clients`]); every SDK error becomes a `PortError` in one place (`error.rs`).
 
 mod clients;
@@ -8,6 +8,7 @@ mod dispatch;
 mod error;
 mod functions;
 mod host;
+mod metrics;
 mod outcomes;
 mod problem;
 mod siblings;

@@ -10,7 +10,7 @@
 //!   a server that closes such a connection counts the requests.
 //!
 //! Permissions: `lambda:InvokeFunction` on the workers' functions, and `lambda:GetFunctionConfiguration` for
-//! [`Workers::longest_run`].
+//! [`Workers::longest_run`]; where health metrics are configured, `cloudwatch:GetMetricStatistics`.
 
 use std::time::Duration;
 
@@ -20,11 +20,13 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
+use jobmill_core::task::labourer::MetricSource;
 use jobmill_engine::dispatch::ports::{Answer, Asked, Asking, Unfit, Workers};
 use jobmill_engine::ports::{PortError, PortResult};
 
 use crate::clients::Clients;
 use crate::error::{is_throttling, judged, port_error};
+use crate::metrics::Metrics;
 use crate::problem::{causes, of_certificate, of_code, with_causes};
 
 const INVOKE: &str = "lambda:Invoke";
@@ -42,6 +44,7 @@ const CORRECT_THE_ARN: &str = "correct the ARN of the labourer in the configurat
 pub struct LambdaWorkers {
     once: aws_sdk_lambda::Client,
     retrying: aws_sdk_lambda::Client,
+    metrics: Metrics,
     request_time: Duration,
 }
 
@@ -51,6 +54,7 @@ impl LambdaWorkers {
         Self {
             once: clients.lambda_once(),
             retrying: clients.lambda.clone(),
+            metrics: clients.metrics(),
             request_time: clients.request_time(),
         }
     }
@@ -105,6 +109,10 @@ impl Workers for LambdaWorkers {
             }
             other => Err(other),
         }
+    }
+
+    async fn datapoints(&self, source: &MetricSource) -> PortResult<Vec<f64>> {
+        self.metrics.datapoints(source).await
     }
 }
 

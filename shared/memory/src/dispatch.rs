@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::DateTime;
+use jobmill_core::task::labourer::MetricSource;
 use jobmill_core::task::record::{Attribute, Record};
 use jobmill_core::task::write::{Page, Range, Update, Write};
 use jobmill_engine::dispatch::ports::{
@@ -302,6 +303,8 @@ pub struct WorkerState {
     pub functions: BTreeMap<String, Function>,
     /// Every start, oldest first.
     pub starts: Vec<Start>,
+    /// Every datapoint that was measured, and when.
+    pub measured: Vec<(MetricSource, Duration, f64)>,
     /// When, counted from the asking, the platform delivers an event: once, at once; and again, where Lambda's queue
     /// doubles it.
     pub deliveries: Delivery,
@@ -350,6 +353,7 @@ impl MemoryWorkers {
         let state = WorkerState {
             functions: BTreeMap::new(),
             starts: Vec::new(),
+            measured: Vec::new(),
             deliveries: at_once(),
             outcome_deliveries: at_once(),
             by_task: BTreeMap::new(),
@@ -557,6 +561,20 @@ impl MemoryWorkers {
         }
     }
 
+    /// See [`Workers::datapoints`].
+    pub fn datapoints_of(&self, source: &MetricSource) -> Vec<f64> {
+        let since = self
+            .clock
+            .now()
+            .saturating_sub(Duration::from_secs(source.window.into()));
+        let is_asked_for = |(known, at, _): &&(MetricSource, Duration, f64)| known == source && *at >= since;
+        let values = |state: &mut WorkerState| {
+            let measured = state.measured.iter().filter(is_asked_for);
+            measured.map(|(_, _, value)| *value).collect()
+        };
+        self.with(values)
+    }
+
     /// See [`Workers::longest_run`].
     pub fn longest_run_of(&self, name: &str) -> Result<Duration, Unfit> {
         let function = self.with(|state| state.functions.get(name).map(|function| function.longest_run));
@@ -596,6 +614,10 @@ impl Workers for MemoryWorkers {
 
     async fn longest_run(&self, function: &str) -> PortResult<Result<Duration, Unfit>> {
         Ok(self.longest_run_of(function))
+    }
+
+    async fn datapoints(&self, source: &MetricSource) -> PortResult<Vec<f64>> {
+        Ok(self.datapoints_of(source))
     }
 }
 

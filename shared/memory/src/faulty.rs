@@ -17,7 +17,9 @@ use jobmill_engine::schedule::ports::{Created, InDoubt, MetaRow, Siblings, TaskT
 pub use crate::tables::QUERY;
 pub use crate::tasks::{CREATE, CREATE_IN_DOUBT};
 use crate::{MemorySiblings, MemoryStore, MemoryTasks, MemoryUpload, Rng, VirtualClock};
-pub use dispatch::{ACKNOWLEDGE, ANSWER, ASK, ASK_EVENT, CONFIGURATION, GET, RECEIVE, TRANSACT, UPDATE};
+pub use dispatch::{
+    ACKNOWLEDGE, ANSWER, ASK, ASK_EVENT, CONFIGURATION, DATAPOINTS, GET, RECEIVE, TRANSACT, UPDATE,
+};
 
 /// How one request fares.
 #[derive(Debug, Clone, PartialEq, Eq)]

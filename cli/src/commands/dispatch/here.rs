@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jobmill_aws::{Clients, LambdaWorkers};
 use jobmill_core::config::Config;
-use jobmill_core::task::labourer::Completion;
+use jobmill_core::task::labourer::{Completion, MetricSource};
 use jobmill_engine::dispatch::ports::{Asked, Asking, Unfit, Workers};
 use jobmill_engine::ports::PortResult;
 
@@ -37,6 +37,13 @@ impl Workers for Workforce {
         match self {
             Self::Functions(functions) => functions.longest_run(function).await,
             Self::Here(processes) => processes.longest_run(function).await,
+        }
+    }
+
+    async fn datapoints(&self, source: &MetricSource) -> PortResult<Vec<f64>> {
+        match self {
+            Self::Functions(functions) => functions.datapoints(source).await,
+            Self::Here(processes) => processes.datapoints(source).await,
         }
     }
 }

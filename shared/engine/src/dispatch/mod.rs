@@ -115,6 +115,7 @@ impl<S: ObjectStore, T: Tables, W: Workers, O: Outcomes, H: Clock + Random> Disp
             names: self.config.tables.fields.clone(),
             delta: self.config.greenfield_delta,
             step: self.config.greenfield_step,
+            coefficients: self.config.coefficients,
             lease: Duration::from_secs(lease.lock.lease_seconds.into()),
             request_time: self.request_time,
             claims_until,

@@ -43,6 +43,7 @@ enum Event {
     Settled(Vec<String>, PortResult<Transacted>),
     Requeued(usize, Vec<Requeued>, PortResult<Transacted>),
     Fit(usize, PortResult<Result<Duration, Unfit>>),
+    Measured(usize, usize, PortResult<Vec<f64>>),
     Received(PortResult<Vec<News>>),
     Acknowledged(PortResult<()>),
     Renewed(Box<Lease<GroupLock>>, Result<Written, EngineError>),
@@ -124,6 +125,7 @@ where
                 Event::Settled(what, answer) => dispatch.settled(what, answer, now),
                 Event::Requeued(desk, what, answer) => dispatch.requeued(desk, what, answer, now),
                 Event::Fit(desk, answer) => dispatch.fit(desk, answer, now),
+                Event::Measured(desk, metric, answer) => dispatch.measured(desk, metric, answer),
                 Event::Received(answer) => dispatch.received(answer, now),
                 Event::Acknowledged(answer) => dispatch.acknowledged(&answer, now),
                 Event::Renewed(held, written) => {
@@ -194,6 +196,9 @@ where
         }
         Action::Fit(desk, function) => {
             Box::pin(async move { Event::Fit(desk, workers.longest_run(&function).await) })
+        }
+        Action::Measure(desk, metric, source) => {
+            Box::pin(async move { Event::Measured(desk, metric, workers.datapoints(&source).await) })
         }
         Action::Receive => Box::pin(async move { Event::Received(outcomes.receive().await) }),
         Action::Acknowledge(handles) => {

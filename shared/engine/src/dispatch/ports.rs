@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jobmill_core::task::labourer::MetricSource;
 use jobmill_core::task::record::Record;
 use jobmill_core::task::write::{Page, Range, Update, Write};
 use serde::Serialize;
@@ -125,6 +126,9 @@ pub trait Workers: Send + Sync {
     /// `Ok(Err)`: there is no such function, or it may not be asked.
     fn longest_run(&self, function: &str)
     -> impl Future<Output = PortResult<Result<Duration, Unfit>>> + Send;
+
+    /// The datapoints of a metric that says how well a worker is, those of its window. None: nothing was measured.
+    fn datapoints(&self, source: &MetricSource) -> impl Future<Output = PortResult<Vec<f64>>> + Send;
 }
 
 /// News from the queue of outcomes.

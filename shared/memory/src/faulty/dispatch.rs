@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jobmill_core::task::labourer::MetricSource;
 use jobmill_core::task::record::Record;
 use jobmill_core::task::write::{Page, Range, Update, Write};
 use jobmill_engine::dispatch::ports::{
@@ -22,6 +23,8 @@ pub const ANSWER: &str = "lambda:Invoke answer";
 pub const ASK_EVENT: &str = "lambda:Invoke Event";
 /// The operation that tells how long a function may run.
 pub const CONFIGURATION: &str = "lambda:GetFunctionConfiguration";
+/// See [`Workers::datapoints`].
+pub const DATAPOINTS: &str = "cloudwatch:GetMetricStatistics";
 /// The operation that receives outcomes.
 pub const RECEIVE: &str = "sqs:ReceiveMessage";
 /// The operation that acknowledges them.
@@ -143,6 +146,12 @@ impl<F: Faults> Workers for Faulty<MemoryWorkers, F> {
             move |workers| Ok(workers.longest_run_of(&function)),
         )
         .await
+    }
+
+    async fn datapoints(&self, source: &MetricSource) -> PortResult<Vec<f64>> {
+        let source = source.clone();
+        self.request(DATAPOINTS, move |workers| Ok(workers.datapoints_of(&source)))
+            .await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jobmill_core::task::labourer::MetricSource;
 use jobmill_engine::dispatch::ports::{Asked, Asking, Unfit, Workers};
 use jobmill_engine::ports::PortResult;
 use jobmill_memory::faulty::Faulty;
@@ -66,5 +67,9 @@ impl Workers for Recorded {
 
     async fn longest_run(&self, function: &str) -> PortResult<Result<Duration, Unfit>> {
         self.workers.longest_run(function).await
+    }
+
+    async fn datapoints(&self, source: &MetricSource) -> PortResult<Vec<f64>> {
+        self.workers.datapoints(source).await
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jobmill_core::json::Document;
 use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::health;
 use jobmill_core::task::key_cap::key_of;
 use jobmill_core::task::labourer::{Completion, Labourer};
 use jobmill_core::task::life::{Closing, LastError, Outcome, StoredTask, Waiting};
@@ -819,6 +820,30 @@ impl Dispatch {
                 self.suspend(at, why, now);
             }
         }
+    }
+
+    /// A metric of a labourer was read, or not.
+    pub(crate) fn measured(&mut self, at: usize, metric: usize, answer: PortResult<Vec<f64>>) {
+        self.touch(at);
+        let coefficients = self.settings.coefficients;
+        let Some(desk) = self.desks.get_mut(at) else {
+            return;
+        };
+        let Some(known) = desk.labourer.health.get(metric) else {
+            return;
+        };
+        let status = match answer {
+            Ok(datapoints) => Some(health::status(
+                known,
+                health::combine(known.source.statistic, &datapoints),
+            )),
+            Err(error) => {
+                tracing::warn!(labourer_id = desk.id, metric = known.name, %error, "a health metric can't be read");
+                None
+            }
+        };
+        desk.health.learn(metric, status, known.status_without_data);
+        desk.health.judge(coefficients);
     }
 
     /// Outcomes came.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jobmill_core::queue::group::Used;
 use jobmill_core::task::greenfield::Greenfield;
+use jobmill_core::task::health::{Coefficients, allowed, worst};
 use jobmill_core::task::labourer::{Completion, Labourer};
 use jobmill_core::task::life::Marks;
 use jobmill_core::task::rate::Starts;
@@ -19,6 +20,8 @@ use crate::dispatch::ports::Unfit;
 /// So many tasks are kept ready at least and at most, whatever may run at once.
 const LEAST_READY: usize = 32;
 const MOST_READY: usize = 1_000;
+/// How often metrics of its health are read.
+const MEASURED_EVERY: Duration = Duration::from_secs(60);
 /// An empty queue is looked at again after so long, then twice as long, and so on.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -120,12 +123,63 @@ impl Reading {
     }
 }
 
+/// How well a labourer is, by what is measured of it every minute.
+#[derive(Debug)]
+pub(crate) struct Health {
+    /// The status by each metric; none: not known yet.
+    statuses: Vec<Option<u8>>,
+    /// Metrics that are being read.
+    under_way: usize,
+    next_at: Duration,
+    /// The share of its slots that this leaves it; nothing as long as nobody knows.
+    strength: f64,
+}
+
+impl Health {
+    fn new(metrics: usize) -> Self {
+        Self {
+            statuses: vec![None; metrics],
+            under_way: 0,
+            next_at: Duration::ZERO,
+            strength: 0.0,
+        }
+    }
+
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        !self.statuses.is_empty() && self.under_way == 0 && self.next_at <= now
+    }
+
+    /// Its metrics are read now.
+    pub(crate) fn begin(&mut self, now: Duration) {
+        self.under_way = self.statuses.len();
+        self.next_at = now + MEASURED_EVERY;
+    }
+
+    /// When its metrics are read again.
+    fn next_at(&self) -> Option<Duration> {
+        (!self.statuses.is_empty()).then_some(self.next_at)
+    }
+
+    /// The status by a metric. If it could not be read that of before stands, or else the one without data.
+    pub(crate) fn learn(&mut self, metric: usize, status: Option<u8>, without_data: u8) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if let Some(known) = self.statuses.get_mut(metric) {
+            *known = status.or(*known).or(Some(without_data));
+        }
+    }
+
+    /// What its statuses leave it.
+    pub(crate) fn judge(&mut self, coefficients: Coefficients) {
+        let known: Option<Vec<u8>> = self.statuses.iter().copied().collect();
+        self.strength = known.map_or(0.0, |statuses| coefficients.strength(worst(statuses)));
+    }
+}
+
 /// A labourer.
 pub(crate) struct Desk {
     pub(crate) id: String,
     pub(crate) labourer: Labourer,
-    /// The share of its slots that its health leaves it, 0 to 1.
-    pub(crate) strength: f64,
+    pub(crate) health: Health,
     pub(crate) function: Function,
     pub(crate) suspension: Option<Suspension>,
     pub(crate) line: Line,
@@ -179,7 +233,7 @@ impl Desk {
         let mut desk = Self {
             starts,
             slots: Slots::new(labourer.concurrency.len(), foreign),
-            strength: 1.0,
+            health: Health::new(labourer.health.len()),
             function: Function::Unasked,
             suspension: None,
             line: Line::default(),
@@ -278,7 +332,7 @@ impl Desk {
             Some(suspension) if suspension.until > now => 0,
             // One, to see.
             Some(_) => 1,
-            None => (f64::from(self.labourer.max_simultaneous) * self.strength) as u32,
+            None => allowed(self.labourer.max_simultaneous, self.health.strength),
         }
     }
 
@@ -299,7 +353,7 @@ impl Desk {
         let suspended = self.suspension.as_ref().map(|suspension| suspension.until);
         let rate = self.starts.as_ref().and_then(|starts| starts.next(now));
         let readings = [&self.look, &self.survey, &self.retry].map(|reading| Some(reading.next_at));
-        [suspended, rate, self.throttled.until(now)]
+        [suspended, rate, self.throttled.until(now), self.health.next_at()]
             .into_iter()
             .chain(readings)
             .flatten()

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use jobmill_core::queue::group::UsedSlots;
 use jobmill_core::task::greenfield::Greenfield;
-use jobmill_core::task::labourer::{Completion, Labourer};
+use jobmill_core::task::health::Coefficients;
+use jobmill_core::task::labourer::{Completion, Labourer, MetricSource};
 use jobmill_core::task::life::{Closing, LastError, Marks, Outcome, StoredTask, payload_of};
 use jobmill_core::task::outcome::{self, Ending};
 use jobmill_core::task::record::Record;
@@ -74,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) names: FieldNames,
     /// Seconds that a claim puts a task ahead.
     pub(crate) delta: u64,
+    /// What share of its slots a labourer gets by its health.
+    pub(crate) coefficients: Coefficients,
     /// Where a queue begins.
     pub(crate) step: u64,
     /// How long the lease is.
@@ -134,6 +137,8 @@ pub(crate) enum Action {
     Requeue(usize, Vec<Requeued>, Vec<Write>),
     /// Ask how long the function of a labourer may run.
     Fit(usize, String),
+    /// Read a metric of a labourer.
+    Measure(usize, usize, MetricSource),
     /// Wait for outcomes.
     Receive,
     /// These outcomes are done with.
@@ -337,7 +342,11 @@ impl Dispatch {
     ) -> Self {
         let desks: Vec<Desk> = labourers
             .into_iter()
-            .map(|(id, labourer, foreign)| Desk::new(id, labourer, foreign, released, now))
+            .map(|(id, labourer, foreign)| {
+                let mut desk = Desk::new(id, labourer, foreign, released, now);
+                desk.health.judge(settings.coefficients);
+                desk
+            })
             .collect();
         Self {
             dirty: (0..desks.len()).collect(),
@@ -614,6 +623,12 @@ impl Dispatch {
         let Some(desk) = self.desks.get_mut(at) else {
             return;
         };
+        if desk.health.is_due(now.at) {
+            desk.health.begin(now.at);
+            for (metric, known) in desk.labourer.health.iter().enumerate() {
+                actions.push(Action::Measure(at, metric, known.source.clone()));
+            }
+        }
         if desk.survey.is_due(now.at) && desk.slots.unseen_until().is_none_or(|until| until <= now.at) {
             desk.survey.begin(now.at);
             actions.push(Action::Read(
