@@ -482,7 +482,6 @@ fn an_item_that_is_no_task_is_closed_with_the_reason() {
     );
 }
 
-<<<<<<< HEAD
 #[test]
 fn it_is_told_now_and_then_how_labourers_are_doing_and_once_more_at_the_end() {
     let mut slow = labourer(2);
@@ -518,7 +517,8 @@ fn a_labourer_that_is_held_up_is_told_with_the_reason_as_long_as_tasks_are_queue
     });
     assert_eq!(held_up.next().flatten(), Some("FunctionNotFound"));
     assert_eq!(stage.left(), (3, 0));
-=======
+}
+
 /// A metric of the processor of a database: above 50 is bad.
 fn busy_database() -> HealthMetric {
     HealthMetric {
@@ -613,5 +613,4 @@ fn what_others_have_put_into_the_retry_table_comes_back_in_front_of_the_whole_qu
     });
     let expected = [("first", "-9"), ("second", "-8")].map(|(id, place)| (id.to_owned(), place.to_owned()));
     assert_eq!(places, BTreeMap::from(expected));
->>>>>>> sosw
 }
