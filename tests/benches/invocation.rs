@@ -16,6 +16,8 @@
     missing_docs
 )]
 
+mod usage;
+
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -26,14 +28,14 @@ use jobmill_core::task::identity::TaskIds;
 use jobmill_local::{CountingTable, Effect, FunctionSpec, LocalCloud, LocalCloudOptions, Rule, Service};
 use serde_json::{Map, Value, json};
 
+use usage::Usage;
+
 /// The bootstrap of the same build, or that of `JOBMILL_BOOTSTRAP`.
 fn bootstrap() -> String {
     std::env::var("JOBMILL_BOOTSTRAP").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bootstrap").to_owned())
 }
 
 const BUCKET: &str = "jobmill-queue";
-/// Ticks of the kernel's accounting a second, as Linux tells them to everybody.
-const TICKS: f64 = 100.0;
 
 fn main() {
     let arguments = Arguments::read();
@@ -210,45 +212,6 @@ impl Bench {
             (0, rows),
             "missing, created"
         );
-    }
-}
-
-/// What the processes of the bootstrap have used so far.
-#[derive(Debug, Clone, Copy, Default)]
-struct Usage {
-    /// Seconds of CPU, all of them together.
-    cpu: f64,
-    /// The peak of the largest, in MiB.
-    peak: f64,
-}
-
-impl Usage {
-    /// Of those that live.
-    fn of_instances() -> Self {
-        let own = std::process::id().to_string();
-        let mut usage = Self::default();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
-                continue;
-            };
-            let Some((name, fields)) = stat.rsplit_once(") ") else {
-                continue;
-            };
-            let fields: Vec<&str> = fields.split(' ').collect();
-            if !name.ends_with("(bootstrap") || fields[1] != own {
-                continue;
-            }
-            let ticks: f64 = fields[11..13]
-                .iter()
-                .map(|ticks| ticks.parse::<f64>().unwrap())
-                .sum();
-            usage.cpu += ticks / TICKS;
-            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kibibytes = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<f64>().ok());
-            usage.peak = usage.peak.max(kibibytes.unwrap_or(0.0) / 1024.0);
-        }
-        usage
     }
 }
 

@@ -3,31 +3,25 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 use s3s::Body;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::dynamo::{DynamoEndpoint, JSON, error_body};
 use crate::error::LocalError;
-use crate::http::{Aborted, answer, collect, serve};
+use crate::http::{Aborted, OwnThread, answer, collect};
 use crate::service::Endpoint as _;
 
 /// A tasks table that counts. It serves the requests that create tasks (`BatchExecuteStatement` with an `INSERT`,
 /// `TransactWriteItems`), and finds nothing when it is queried. Stops when it is dropped.
 #[derive(Debug)]
 pub struct CountingTable {
-    endpoint: String,
+    served: OwnThread,
     counts: Arc<Mutex<Counts>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What a counting table has seen.
@@ -90,41 +84,15 @@ impl CountingTable {
     /// `Io` if no port or thread is to be had.
     pub fn start(latency: Duration) -> Result<Self, LocalError> {
         let counts = Arc::new(Mutex::new(Counts::default()));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let listener = {
-            let _inside = runtime.enter();
-            TcpListener::from_std(listener)?
-        };
-        let (stop, stopped) = oneshot::channel::<()>();
         let seen = Arc::clone(&counts);
-        let thread = std::thread::Builder::new()
-            .name("counting-table".to_owned())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    let handler = move |request| respond(request, Arc::clone(&seen), latency);
-                    tokio::select! {
-                        () = serve(listener, handler) => {}
-                        // The sender is dropped with the table.
-                        _ = stopped => {}
-                    }
-                });
-            })?;
-        Ok(Self {
-            endpoint: format!("http://{address}"),
-            counts,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let handler = move |request| respond(request, Arc::clone(&seen), latency);
+        let served = OwnThread::serve("counting-table", handler)?;
+        Ok(Self { served, counts })
     }
 
     /// Where it serves, for `AWS_ENDPOINT_URL_DYNAMODB`.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        self.served.endpoint()
     }
 
     /// What it has seen.
@@ -165,17 +133,6 @@ impl CountingTable {
     pub fn missing(&self, ids: impl Iterator<Item = u128>) -> u64 {
         let counts = lock(&self.counts);
         ids.filter(|id| !counts.ids.contains(id)).count() as u64
-    }
-}
-
-impl Drop for CountingTable {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the counting table panicked");
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::JoinHandle;
 
 use ::http::{HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use s3s::Body;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// The connection is closed without an answer.
@@ -55,6 +57,59 @@ where
                 });
             }
             Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// A server on a thread of its own, for what answers by the thousand. Stops when it is dropped.
+#[derive(Debug)]
+pub(crate) struct OwnThread {
+    endpoint: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl OwnThread {
+    /// Serves on a free port of 127.0.0.1.
+    pub(crate) fn serve<H, F>(name: &str, handler: H) -> std::io::Result<Self>
+    where
+        H: Fn(Request<Body>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<Response<Body>, Aborted>> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (listener, address) = runtime.block_on(bind())?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    () = serve(listener, handler) => {}
+                    // The sender is dropped with the server.
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self {
+            endpoint: format!("http://{address}"),
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it serves.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(endpoint = self.endpoint, "a server panicked");
         }
     }
 }

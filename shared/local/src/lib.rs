@@ -11,6 +11,7 @@
 //! | `faults` | which requests go wrong, and how; write rates of tables |
 //! | `stats` | what was asked for, counted |
 //! | `counting` | [`CountingTable`]: a DynamoDB that keeps ids only, for jobs of many millions of tasks |
+//! | `counting_queue` | [`CountingQueue`]: queues of many millions of tasks and their workers, which keep states only |
 //! | `http` | listeners, connections, answers |
 //! | `account`, `clock`, `random`, `error` | who the cloud is, time, chance, what can go wrong |
 //!
@@ -19,6 +20,7 @@
 mod account;
 mod clock;
 mod counting;
+mod counting_queue;
 mod dynamo;
 mod error;
 mod faults;
@@ -44,6 +46,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use account::{ACCOUNT, REGION};
 pub use counting::{CountingStats, CountingTable};
+pub use counting_queue::{CountingQueue, QueueOptions, QueueStats};
 pub use dynamo::table_definitions;
 pub use error::LocalError;
 pub use faults::{Effect, Faults, Rule, RuleId, Service, WriteRate};
