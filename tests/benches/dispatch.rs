@@ -50,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The bootstrap of the same build, or that of `JOBMILL_BOOTSTRAP`.
 fn bootstrap() -> String {
-    std::env::var("JOBMILL_BOOTSTRAP").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bootstrap").to_owned())
+    std::env::var("JOBMILL_BOOTSTRAP").unwrap_or_else(|_| env!("CARGO_BIN_EXE_orchestrator").to_owned())
 }
 
 fn main() {
@@ -354,6 +354,10 @@ impl Workers for AtOnce {
 
     async fn longest_run(&self, _: &str) -> PortResult<Result<Duration, Unfit>> {
         Ok(Ok(Duration::from_secs(10)))
+    }
+
+    async fn datapoints(&self, _: &jobmill_core::task::labourer::MetricSource) -> PortResult<Vec<f64>> {
+        Ok(Vec::new())
     }
 }
 

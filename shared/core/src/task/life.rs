@@ -10,11 +10,12 @@
 //! repeated, and comes to nothing where somebody else was faster.
 
 use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::json;
+use crate::json::{self, Document, View};
 use crate::task::greenfield::Greenfield;
 use crate::task::record::{Attribute, Record, number_of, text_of};
 use crate::task::tables::FieldNames;
@@ -156,23 +157,22 @@ impl StoredTask {
     }
 
     /// Claims it, if it still stands in the queue as it was read: the update, and the task as it is afterwards.
-    pub fn claim(&self, names: &FieldNames, ticket: Greenfield) -> (Update, Self) {
-        let mut claimed = self.clone();
-        claimed.greenfield = ticket;
-        claimed.attempts = self.attempts.saturating_add(1);
+    pub fn claim(mut self, names: &FieldNames, ticket: Greenfield) -> (Update, Self) {
         // As it is written there, which may have more digits than we read.
         let place = self.record.get(&names.greenfield).cloned();
         let place = place.unwrap_or_else(|| Attribute::number(self.greenfield));
-        let set = vec![
-            (names.greenfield.clone(), Attribute::number(ticket)),
-            (names.attempts.clone(), Attribute::number(claimed.attempts)),
-            (QUEUED_GREENFIELD.to_owned(), place.clone()),
-        ];
         let tried = match self.record.get(&names.attempts) {
             Some(attempts) => Test::Equals(names.attempts.clone(), attempts.clone()),
             None => Test::Absent(names.attempts.clone()),
         };
-        claimed.record.extend(set.iter().cloned());
+        self.greenfield = ticket;
+        self.attempts = self.attempts.saturating_add(1);
+        let set = vec![
+            (names.greenfield.clone(), Attribute::number(ticket)),
+            (names.attempts.clone(), Attribute::number(self.attempts)),
+            (QUEUED_GREENFIELD.to_owned(), place.clone()),
+        ];
+        self.record.extend(set.iter().cloned());
         let update = Update {
             task_id: self.task_id.clone(),
             set,
@@ -182,7 +182,7 @@ impl StoredTask {
                 Test::Absent(names.completed_at.clone()),
             ],
         };
-        (update, claimed)
+        (update, self)
     }
 
     /// Gives a claimed task back that was surely not started: its attempt does not count, and its place is the old one
@@ -464,20 +464,22 @@ pub struct Closing {
 /// # Errors
 /// Why the payload is no JSON object.
 pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)]) -> Result<String, String> {
-    let mut payload = match task.record.get(&names.payload) {
-        None | Some(Attribute::Null) => Map::new(),
-        Some(Attribute::S(text)) => match json::parse(text) {
-            Ok(Value::Object(map)) => map,
-            Ok(other) => return Err(format!("its payload is {}, not an object", json::kind(&other))),
-            Err(why) => return Err(format!("its payload {why}")),
-        },
-        Some(other) => match to_json(other) {
-            Some(Value::Object(map)) => map,
-            _ => return Err("its payload is not an object".to_owned()),
-        },
+    let payload = match task.record.get(&names.payload) {
+        None | Some(Attribute::Null) => None,
+        Some(Attribute::S(text)) => {
+            Some(Document::parse(text.as_str()).map_err(|why| format!("its payload {why}"))?)
+        }
+        Some(other) => Some(to_json(other).map_or_else(|| Document::from(Value::Null), Document::from)),
     };
-    for (name, value) in more {
-        payload.entry(*name).or_insert_with(|| value.clone());
+    let payload = payload.as_ref().map(Document::root);
+    if let Some(payload) = payload
+        && !payload.is_object()
+    {
+        let what = match task.record.get(&names.payload) {
+            Some(Attribute::S(_)) => format!("{}, ", json::kind(&payload.to_value())),
+            _ => String::new(),
+        };
+        return Err(format!("its payload is {what}not an object"));
     }
     let fields = [
         ("task_id", names.task_id.as_str()),
@@ -490,14 +492,39 @@ pub fn payload_of(names: &FieldNames, task: &StoredTask, more: &[(&str, Value)])
         (&names.desired_launch_time, &names.desired_launch_time),
         (&names.arn, &names.arn),
     ];
+    let mut laid: Vec<(&str, Value)> = Vec::with_capacity(fields.len() + 1);
     for (name, called) in fields {
-        if let Some(value) = task.record.get(called).and_then(to_json) {
-            payload.insert(name.to_owned(), value);
+        if let Some(value) = task.record.get(called).and_then(to_json)
+            && !laid.iter().any(|(laid, _)| *laid == name)
+        {
+            laid.push((name, value));
         }
     }
-    let attempts = task.attempts.saturating_sub(1);
-    payload.insert(names.attempts.clone(), Value::from(attempts));
-    Ok(Value::Object(payload).to_string())
+    laid.push((&names.attempts, Value::from(task.attempts.saturating_sub(1))));
+    let is_laid = |name: &str| laid.iter().any(|(laid, _)| *laid == name);
+    let members = payload.iter().flat_map(View::members);
+    let is_used = |name: &str| members.clone().any(|(used, _)| used == name);
+    let added = more.iter().filter(|(name, _)| !is_laid(name) && !is_used(name));
+
+    let mut out = vec![b'{'];
+    let name_of = |name: &str, out: &mut Vec<u8>| {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        json::write_text(name, out);
+        out.push(b':');
+    };
+    // What is read in place is written in place: a payload is not built as a value.
+    for (name, value) in members.clone().filter(|(name, _)| !is_laid(name)) {
+        name_of(name, &mut out);
+        value.write(&mut out);
+    }
+    for (name, value) in added.chain(&laid) {
+        name_of(name, &mut out);
+        write!(out, "{value}").map_err(|why| why.to_string())?;
+    }
+    out.push(b'}');
+    String::from_utf8(out).map_err(|why| why.to_string())
 }
 
 /// As JSON. `None` for what JSON has no form for: bytes, and numbers that are none.

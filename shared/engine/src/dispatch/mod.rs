@@ -9,6 +9,8 @@ mod step;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt as _};
 use jobmill_core::config::Config;
 use jobmill_core::queue::group::{GroupLock, UsedSlots, Wake};
 use jobmill_core::task::greenfield::Greenfield;
@@ -34,6 +36,8 @@ pub use step::Tally;
 /// Before the end of an invocation so much time is kept for what is under way, beside the answers of workers: a start may
 /// be tried for 10 s after its claim.
 const MARGIN: Duration = Duration::from_secs(20);
+/// So many labourers are looked at side by side before the lock is taken.
+const LOOKS_AT_ONCE: usize = 16;
 /// How often is looked whether a holder that ends has released the lock.
 const RELEASE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -209,26 +213,38 @@ impl<S: ObjectStore, T: Tables, W: Workers, O: Outcomes, H: Clock + Random> Disp
             true => Greenfield::LAST,
             false => Greenfield::from_millis(wall_ms),
         };
-        for id in labourers.keys() {
-            let first = self
-                .first(Index::Queue, id, Greenfield::FIRST, Greenfield::LAST)
-                .await?;
-            let first = first.and_then(|record| number_of(&record, &self.config.tables.fields.greenfield));
-            let in_queue = match first {
-                None => false,
-                Some(first) if first <= marks.last_queued() || first >= marks.first_running() => true,
-                // Put there for a time to come: what runs stands behind it.
-                Some(_) => {
-                    let running = self.first(Index::Queue, id, marks.first_running(), Greenfield::LAST);
-                    running.await?.is_some()
-                }
-            };
-            let waiting = self.first(Index::Waiting, id, Greenfield::FIRST, due);
-            if in_queue || waiting.await?.is_some() {
+        let looks = labourers.keys().map(|id| self.has_something(id, marks, due));
+        let mut looks = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+        while let Some(found) = looks.next().await {
+            if found? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether anything of a labourer is queued, running or due.
+    async fn has_something(&self, id: &str, marks: Marks, due: Greenfield) -> Result<bool, EngineError> {
+        let waiting = self.first(Index::Waiting, id, Greenfield::FIRST, due);
+        let (is_in_queue, waiting) = join(self.is_in_queue(id, marks), waiting).await;
+        Ok(is_in_queue? || waiting?.is_some())
+    }
+
+    /// Whether anything of a labourer is queued and due, or running.
+    async fn is_in_queue(&self, id: &str, marks: Marks) -> Result<bool, EngineError> {
+        let first = self.first(Index::Queue, id, Greenfield::FIRST, Greenfield::LAST);
+        let first = first
+            .await?
+            .and_then(|record| number_of(&record, &self.config.tables.fields.greenfield));
+        Ok(match first {
+            None => false,
+            Some(first) if first <= marks.last_queued() || first >= marks.first_running() => true,
+            // Put there for a time to come: what runs stands behind it.
+            Some(_) => {
+                let running = self.first(Index::Queue, id, marks.first_running(), Greenfield::LAST);
+                running.await?.is_some()
+            }
+        })
     }
 
     /// The first item of a part of an index.

@@ -161,6 +161,7 @@ impl Dispatch {
                 desk: at,
                 task,
                 values: Values::new(),
+                claim: None,
                 stage: Stage::Away,
                 counted: false,
                 since: Duration::ZERO,

@@ -38,6 +38,9 @@ pub(crate) const START_PATIENCE: Duration = Duration::from_secs(10);
 /// The platform ends a worker that is out of time so much later at most.
 const LATE_KILL: Duration = Duration::from_secs(10);
 
+/// The type of a suspension because of failures.
+const TOO_MANY_FAILURES: &str = "TooManyFailures";
+
 /// What is known of a labourer's function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
@@ -444,12 +447,13 @@ impl Desk {
                 self.failures = 0;
                 return (None, true);
             }
-            let why = Unfit {
+            let known = self.suspension.as_ref().map(|known| known.why.clone());
+            let why = known.filter(|why| why.kind == TOO_MANY_FAILURES).unwrap_or_else(|| Unfit {
                 kind: "StillFailing",
                 message: "one task was started to see, and failed: look at its error and mend the worker; it is tried \
                           again, less and less often"
                     .to_owned(),
-            };
+            });
             let is_news = self.suspend(why.clone(), now);
             return (is_news.then_some(why), false);
         }
@@ -473,7 +477,7 @@ impl Desk {
 
     fn too_many_failures(&self) -> Unfit {
         Unfit {
-            kind: "TooManyFailures",
+            kind: TOO_MANY_FAILURES,
             message: format!(
                 "{} of its last {} attempts failed: look at the errors of its tasks and mend the worker; one task at a \
                  time is started to see",

@@ -223,6 +223,8 @@ struct Held {
     desk: usize,
     task: StoredTask,
     values: Values,
+    /// Its claim, until it goes out for the first time.
+    claim: Option<Update>,
     stage: Stage,
     /// Whether it takes a slot of ours.
     counted: bool,
@@ -721,8 +723,8 @@ impl Dispatch {
         desk.takes(now.at);
         self.bytes_ready = self.bytes_ready.saturating_sub(bytes_of(&task.record));
         self.waited_for += usize::from(is_waited_for);
-        let (_, claimed) = task.claim(&self.settings.names, marks.ticket(chance));
-        let task_id = task.task_id;
+        let (claim, claimed) = task.claim(&self.settings.names, marks.ticket(chance));
+        let task_id = claimed.task_id.clone();
         self.remember(&task_id, claimed.attempts, claimed.greenfield, now.at);
         self.tasks.insert(
             task_id.clone(),
@@ -730,6 +732,7 @@ impl Dispatch {
                 desk: at,
                 task: claimed,
                 values,
+                claim: Some(claim),
                 stage: Stage::Claiming,
                 counted: true,
                 since: now.at,
@@ -807,11 +810,13 @@ impl Dispatch {
     /// The update of a task, as it was decided: the same one each time.
     fn update(&mut self, task_id: &str, purpose: Purpose) -> Option<Update> {
         let names = &self.settings.names;
-        let held = self.tasks.get(task_id)?;
+        let held = self.tasks.get_mut(task_id)?;
         match purpose {
             Purpose::Claim => {
-                let queued = held.task.clone().unclaimed(names);
-                let (mut update, _) = queued.claim(names, held.task.greenfield);
+                let mut update = held.claim.take().unwrap_or_else(|| {
+                    let queued = held.task.clone().unclaimed(names);
+                    queued.claim(names, held.task.greenfield).0
+                });
                 if mutants::is(Mutant::ClaimBlindly) {
                     update.when = whatever_it_is(names, &held.task);
                 }
