@@ -49,6 +49,7 @@ class Functions:
 
     def __init__(self):
         self._invocations = []
+        self._lock = threading.Lock()  # an invocation may come while others are taken
         functions = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,7 +62,8 @@ class Functions:
                 if not name or self.headers.get("X-Amz-Invocation-Type") != "Event":
                     return self.answer(400, {"message": f"not expected: {self.path}"})
                 name = urllib.parse.unquote(name[1]).split(":")[-1]
-                functions._invocations.append((name, json.loads(body)))
+                with functions._lock:
+                    functions._invocations.append((name, json.loads(body)))
                 return self.answer(202, None)
 
             def do_GET(self):
@@ -82,8 +84,9 @@ class Functions:
 
     def take(self, name):
         """The payloads with which that function was invoked since it was last asked, in order."""
-        taken = [payload for invoked, payload in self._invocations if invoked == name]
-        self._invocations[:] = [it for it in self._invocations if it[0] != name]
+        with self._lock:
+            taken = [payload for invoked, payload in self._invocations if invoked == name]
+            self._invocations[:] = [it for it in self._invocations if it[0] != name]
         return taken
 
     def forget(self):

@@ -376,7 +376,7 @@ fn a_worker_that_only_fails_is_suspended_before_it_burns_every_attempt() {
     stage.queue(0..10_000);
     let summary = stage.dispatched();
     assert!(summary.tally.started < 200, "{summary:?}");
-    assert_eq!(summary.suspended["worker"].kind, "TooManyFailures");
+    assert_eq!(summary.suspended["worker"].kind, "StillFailing");
 }
 
 #[test]
