@@ -11,6 +11,7 @@ mod stop;
 mod terminal;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,6 +29,7 @@ Examples:
   jobmill plan job.json --format rows    its rows, one JSON object a line
   jobmill run job.json                   its tasks, in a local cloud
   jobmill dispatch --until-idle          works queued tasks off
+  jobmill up                             a cloud of your own, until Ctrl-C
   jobmill check                          is this configuration right
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input; 130 and 143
@@ -50,6 +52,8 @@ struct Environment {
     fresh_run_id: String,
     /// The words behind `jobmill`, as they were given.
     words: Vec<OsString>,
+    /// The variables of the environment.
+    variables: BTreeMap<OsString, OsString>,
 }
 
 impl Environment {
@@ -73,6 +77,7 @@ impl Environment {
             now,
             fresh_run_id: uuid::Uuid::new_v4().simple().to_string(),
             words,
+            variables: std::env::vars_os().collect(),
         })
     }
 }

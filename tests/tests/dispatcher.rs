@@ -376,7 +376,7 @@ fn a_worker_that_only_fails_is_suspended_before_it_burns_every_attempt() {
     stage.queue(0..10_000);
     let summary = stage.dispatched();
     assert!(summary.tally.started < 200, "{summary:?}");
-    assert_eq!(summary.suspended["worker"].kind, "StillFailing");
+    assert_eq!(summary.suspended["worker"].kind, "TooManyFailures");
 }
 
 #[test]
@@ -613,4 +613,27 @@ fn what_others_have_put_into_the_retry_table_comes_back_in_front_of_the_whole_qu
     });
     let expected = [("first", "-9"), ("second", "-8")].map(|(id, place)| (id.to_owned(), place.to_owned()));
     assert_eq!(places, BTreeMap::from(expected));
+}
+
+#[test]
+fn what_is_held_keeps_nobody_busy_and_nothing_is_started() {
+    for held in [
+        Labourer {
+            paused: true,
+            ..labourer(3)
+        },
+        labourer(0),
+    ] {
+        let stage = Stage::new(held).works(Ending::Silent, succeeds);
+        stage.queue(0..10);
+        assert_eq!(stage.wake().unwrap(), Outcome::NothingToDo);
+        // What waits goes back into the queue all the same, and then there is nothing to do.
+        stage
+            .tasks
+            .with(|tables, now| tables.move_task(now, &format!("{:032x}", 0), Table::Retry));
+        let summary = stage.dispatched();
+        assert_eq!((summary.ended, summary.tally.started), (Ended::Idle, 0));
+        assert_eq!((stage.left(), stage.starts().len()), ((10, 0), 0));
+        assert!(stage.clock.now() < 60 * SECOND, "{:?}", stage.clock.now());
+    }
 }

@@ -1,5 +1,6 @@
 //! The commands, a module each: its arguments, and what it does.
 
+mod bootstrap;
 mod check;
 mod completions;
 mod dispatch;
@@ -9,6 +10,7 @@ mod man;
 mod plan;
 mod run;
 mod schema;
+mod up;
 
 use clap::Subcommand;
 
@@ -26,6 +28,8 @@ pub(crate) enum Command {
     Run(run::RunArguments),
     /// Dispatches queued tasks: starts them, retries them, closes them.
     Dispatch(dispatch::DispatchArguments),
+    /// Keeps a local cloud running: S3, DynamoDB, Lambda, SQS, and all functions in it.
+    Up(up::UpArguments),
     /// Checks a configuration and lists every problem at once.
     Check(check::CheckArguments),
     /// Checks the functions of labourers, and connects them.
@@ -36,6 +40,9 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArguments),
     /// Writes the manual pages.
     Man(man::ManArguments),
+    /// A function of `jobmill up`, as Lambda's bootstrap. Not for people.
+    #[command(hide = true)]
+    Bootstrap(bootstrap::BootstrapArguments),
 }
 
 impl Command {
@@ -45,9 +52,12 @@ impl Command {
             Self::Plan(arguments) => arguments.wants_json(),
             Self::Run(arguments) => arguments.wants_json(),
             Self::Dispatch(arguments) => arguments.wants_json(),
+            Self::Up(arguments) => arguments.wants_json(),
             Self::Check(arguments) => arguments.wants_json(),
             Self::Labourers(arguments) => arguments.wants_json(),
-            Self::Init(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Init(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) | Self::Bootstrap(_) => {
+                false
+            }
         }
     }
 
@@ -57,12 +67,14 @@ impl Command {
             Self::Plan(arguments) => plan::execute(&arguments, environment),
             Self::Run(arguments) => run::execute(&arguments, environment),
             Self::Dispatch(arguments) => dispatch::execute(&arguments),
+            Self::Up(arguments) => up::execute(&arguments, environment),
             Self::Check(arguments) => check::execute(&arguments),
             Self::Init(arguments) => init::execute(&arguments),
             Self::Labourers(arguments) => labourers::execute(&arguments),
             Self::Schema(arguments) => schema::execute(&arguments),
             Self::Completions(arguments) => completions::execute(&arguments),
             Self::Man(arguments) => man::execute(&arguments),
+            Self::Bootstrap(arguments) => bootstrap::execute(&arguments, environment),
         }
     }
 }

@@ -71,7 +71,8 @@ fn each_transcript_of_the_command_is_what_it_prints() {
                     "text held",
                     "text dispatched",
                     "text checked",
-                    "text connected"
+                    "text connected",
+                    "text up"
                 ]
                 .contains(&words.as_str()),
                 "{words}"

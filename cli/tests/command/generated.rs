@@ -10,12 +10,13 @@ use tempfile::TempDir;
 use crate::support::pages::document;
 use crate::support::{command, config, folder, jobmill, shell};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "",
     "init",
     "plan",
     "run",
     "dispatch",
+    "up",
     "check",
     "labourers",
     "labourers check",

@@ -1,16 +1,6 @@
-//! The orchestrator Lambda. This file only wires: environment, logs, clients, handler.
-
-mod handler;
-mod metrics;
-
-use std::sync::Arc;
-
-use jobmill_aws::{ClientOptions, SystemHost};
-use jobmill_lambda::invocation::Event;
-use jobmill_lambda::{ClientsCell, ConfigCell, logs};
-use lambda_runtime::service_fn;
-
-use crate::handler::Orchestrator;
+//! The orchestrator Lambda. This file only says where variables come from and how memory is had.
+// One future holds a whole invocation, of many that are in one another.
+#![recursion_limit = "256"]
 
 /// Every start and every answer allocates; docs/performance.md has what this one saves.
 #[global_allocator]
@@ -26,15 +16,5 @@ fn environment(name: &str) -> Option<String> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    logs::start(environment("AWS_LAMBDA_LOG_LEVEL").as_deref());
-    let orchestrator = Arc::new(Orchestrator {
-        clients: ClientsCell::start(ClientOptions::default()).await,
-        config: ConfigCell::new(environment("JOBMILL_CONFIG")),
-        host: SystemHost::new(),
-    });
-    lambda_runtime::run(service_fn(move |event: Event| {
-        let orchestrator = Arc::clone(&orchestrator);
-        async move { orchestrator.handle(event).await }
-    }))
-    .await
+    jobmill_orchestrator::serve(environment).await
 }

@@ -18,10 +18,10 @@ use tempfile::TempDir;
 async fn start(folder: &TempDir) -> (LocalCloud, S3Store) {
     let options = LocalCloudOptions::default().folder(folder.path());
     let cloud = LocalCloud::start(options).await.unwrap();
-    cloud.create_bucket("b");
+    cloud.create_bucket("kept");
     cloud.create_task_tables(&Tables::default()).unwrap();
     let clients = Clients::at_endpoint(cloud.endpoint(), ClientOptions::default());
-    (cloud, S3Store::new(clients.s3, "b"))
+    (cloud, S3Store::new(clients.s3, "kept"))
 }
 
 #[tokio::test]
@@ -39,13 +39,13 @@ async fn objects_and_items_are_there_at_the_next_start_as_they_were() {
     store.delete("gone", None).await.unwrap();
     let item = json!({"task_id": {"S": "t"}, "labourer_id": {"S": "w"}, "greenfield": {"N": "1"}});
     cloud.put_item("sosw_tasks", item.clone()).unwrap();
-    let before = cloud.object("b", &long).unwrap();
+    let before = cloud.object("kept", &long).unwrap();
     let etag = store.head(&long).await.unwrap().unwrap().etag;
     drop(cloud);
 
     let (cloud, store) = start(&folder).await;
-    assert_eq!(cloud.bucket_keys("b", ""), [long.as_str(), "left"]);
-    assert_eq!(cloud.object("b", &long).unwrap(), before);
+    assert_eq!(cloud.bucket_keys("kept", ""), [long.as_str(), "left"]);
+    assert_eq!(cloud.object("kept", &long).unwrap(), before);
     assert_eq!(cloud.scan_table("sosw_tasks").unwrap(), [item]);
     // Conditions hold over the restart.
     assert!(
@@ -71,7 +71,7 @@ async fn an_object_that_was_half_written_never_was_and_a_foreign_file_is_told() 
     drop(cloud);
     std::fs::write(folder.path().join("s3/0123.unfinished"), "{").unwrap();
     let (cloud, _) = start(&folder).await;
-    assert_eq!(cloud.bucket_keys("b", ""), ["a"]);
+    assert_eq!(cloud.bucket_keys("kept", ""), ["a"]);
     drop(cloud);
     std::fs::write(folder.path().join("s3/notes.txt"), "mine").unwrap();
     let error = LocalCloud::start(LocalCloudOptions::default().folder(folder.path())).await;

@@ -185,6 +185,11 @@ pub enum Comparison {
 }
 
 impl Labourer {
+    /// Whether nothing of it may be started, by the configuration.
+    pub fn is_held(&self) -> bool {
+        self.paused || self.max_simultaneous == 0
+    }
+
     /// How the end of a task is learnt, given how long one may run; none: it has to be configured, since nobody can
     /// wait so long for an answer.
     pub fn completion_for(&self, max_duration: Duration) -> Option<Completion> {

@@ -213,7 +213,10 @@ impl<S: ObjectStore, T: Tables, W: Workers, O: Outcomes, H: Clock + Random> Disp
             true => Greenfield::LAST,
             false => Greenfield::from_millis(wall_ms),
         };
-        let looks = labourers.keys().map(|id| self.has_something(id, marks, due));
+        let mut looks = Vec::with_capacity(labourers.len());
+        for (id, labourer) in labourers {
+            looks.push(self.has_something(id, labourer, marks, due));
+        }
         let mut looks = stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
         while let Some(found) = looks.next().await {
             if found? {
@@ -224,22 +227,29 @@ impl<S: ObjectStore, T: Tables, W: Workers, O: Outcomes, H: Clock + Random> Disp
     }
 
     /// Whether anything of a labourer is queued, running or due.
-    async fn has_something(&self, id: &str, marks: Marks, due: Greenfield) -> Result<bool, EngineError> {
+    async fn has_something(
+        &self,
+        id: &str,
+        labourer: &Labourer,
+        marks: Marks,
+        due: Greenfield,
+    ) -> Result<bool, EngineError> {
         let waiting = self.first(Index::Waiting, id, Greenfield::FIRST, due);
-        let (is_in_queue, waiting) = join(self.is_in_queue(id, marks), waiting).await;
+        let (is_in_queue, waiting) = join(self.is_in_queue(id, labourer, marks), waiting).await;
         Ok(is_in_queue? || waiting?.is_some())
     }
 
     /// Whether anything of a labourer is queued and due, or running.
-    async fn is_in_queue(&self, id: &str, marks: Marks) -> Result<bool, EngineError> {
+    async fn is_in_queue(&self, id: &str, labourer: &Labourer, marks: Marks) -> Result<bool, EngineError> {
         let first = self.first(Index::Queue, id, Greenfield::FIRST, Greenfield::LAST);
         let first = first
             .await?
             .and_then(|record| number_of(&record, &self.config.tables.fields.greenfield));
         Ok(match first {
             None => false,
-            Some(first) if first <= marks.last_queued() || first >= marks.first_running() => true,
-            // Put there for a time to come: what runs stands behind it.
+            Some(first) if first >= marks.first_running() => true,
+            Some(first) if first <= marks.last_queued() && !labourer.is_held() => true,
+            // Put there for a time to come, or held: what runs stands behind it.
             Some(_) => {
                 let running = self.first(Index::Queue, id, marks.first_running(), Greenfield::LAST);
                 running.await?.is_some()

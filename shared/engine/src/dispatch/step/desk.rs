@@ -380,7 +380,7 @@ impl Desk {
 
     /// How many more tasks are wanted in memory.
     pub(crate) fn wanted(&self, now: Duration) -> usize {
-        if self.labourer.paused || self.line.blocked() >= LOOK_AHEAD {
+        if self.labourer.is_held() || self.line.blocked() >= LOOK_AHEAD {
             return 0;
         }
         let allowed = self.allowed(now) as usize;
@@ -500,8 +500,8 @@ impl Desk {
         let waits = self
             .next_due_ms
             .is_some_and(|due| waits_for_retries || due <= until_ms);
-        self.queue_is_empty
-            && self.line.is_empty()
+        let queue_is_done = self.labourer.is_held() || (self.queue_is_empty && self.line.is_empty());
+        queue_is_done
             && self.slots.own() == 0
             && self.slots.unseen_until().is_none()
             && self.slots.foreign() == 0

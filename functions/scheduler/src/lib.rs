@@ -1,0 +1,33 @@
+//! The scheduler function: an event in, an outcome out. `bootstrap` is it for Lambda; `jobmill up` runs it, too.
+
+mod handler;
+mod metrics;
+mod wake_ups;
+
+use std::sync::Arc;
+
+use jobmill_aws::{ClientOptions, SystemHost};
+use jobmill_lambda::invocation::Event;
+use jobmill_lambda::{ClientsCell, ConfigCell, logs};
+use lambda_runtime::service_fn;
+
+use crate::handler::Scheduler;
+
+/// Serves invocations by the Runtime API, for as long as the process lives. `environment` gives a variable of it.
+///
+/// # Errors
+/// If the Runtime API can't be reached.
+pub async fn serve(environment: impl Fn(&str) -> Option<String>) -> Result<(), lambda_runtime::Error> {
+    logs::start(environment("AWS_LAMBDA_LOG_LEVEL").as_deref());
+    let scheduler = Arc::new(Scheduler {
+        clients: ClientsCell::start(ClientOptions::default()).await,
+        config: ConfigCell::new(environment("JOBMILL_CONFIG")),
+        host: SystemHost::new(),
+        orchestrator: environment("JOBMILL_ORCHESTRATOR").filter(|name| !name.is_empty()),
+    });
+    lambda_runtime::run(service_fn(move |event: Event| {
+        let scheduler = Arc::clone(&scheduler);
+        async move { scheduler.handle(event).await }
+    }))
+    .await
+}
