@@ -23,9 +23,10 @@ pub async fn serve(environment: impl Fn(&str) -> Option<String>) -> Result<(), l
         config: ConfigCell::new(environment("JOBMILL_CONFIG")),
         host: SystemHost::new(),
     });
-    lambda_runtime::run(service_fn(move |event: Event| {
+    // Boxed, since its type is deeper than the compiler looks.
+    Box::pin(lambda_runtime::run(service_fn(move |event: Event| {
         let orchestrator = Arc::clone(&orchestrator);
         async move { orchestrator.handle(event).await }
-    }))
+    })))
     .await
 }

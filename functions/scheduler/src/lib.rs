@@ -25,9 +25,10 @@ pub async fn serve(environment: impl Fn(&str) -> Option<String>) -> Result<(), l
         host: SystemHost::new(),
         orchestrator: environment("JOBMILL_ORCHESTRATOR").filter(|name| !name.is_empty()),
     });
-    lambda_runtime::run(service_fn(move |event: Event| {
+    // Boxed, since its type is deeper than the compiler looks.
+    Box::pin(lambda_runtime::run(service_fn(move |event: Event| {
         let scheduler = Arc::clone(&scheduler);
         async move { scheduler.handle(event).await }
-    }))
+    })))
     .await
 }
