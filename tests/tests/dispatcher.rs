@@ -628,9 +628,14 @@ fn what_is_held_keeps_nobody_busy_and_nothing_is_started() {
         stage.queue(0..10);
         assert_eq!(stage.wake().unwrap(), Outcome::NothingToDo);
         // What waits goes back into the queue all the same, and then there is nothing to do.
-        stage
-            .tasks
-            .with(|tables, now| tables.move_task(now, &format!("{:032x}", 0), Table::Retry));
+        stage.tasks.with(|tables, now| {
+            let mut record = tables
+                .take(now, Table::Tasks, &format!("{:032x}", 0))
+                .unwrap()
+                .record;
+            record.insert("desired_launch_time".to_owned(), Attribute::number(1));
+            tables.put(now, Table::Retry, record);
+        });
         let summary = stage.dispatched();
         assert_eq!((summary.ended, summary.tally.started), (Ended::Idle, 0));
         assert_eq!((stage.left(), stage.starts().len()), ((10, 0), 0));
