@@ -9,9 +9,9 @@ const TICKS: f64 = 100.0;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     /// Seconds of CPU, all of them together.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
     /// The peak of the largest, in MiB.
-    pub peak: f64,
+    pub(crate) peak: f64,
 }
 
 impl Usage {
