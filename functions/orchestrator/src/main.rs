@@ -1,5 +1,8 @@
 //! The orchestrator Lambda. This file only says where variables come from and how memory is had.
 
+// The types of the SDK's futures are deep.
+#![recursion_limit = "256"]
+
 /// Every start and every answer allocates; docs/performance.md has what this one saves.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,5 +1,8 @@
 //! The scheduler Lambda. This file only says where variables come from and how memory is had.
 
+// The types of the SDK's futures are deep.
+#![recursion_limit = "256"]
+
 /// A drain allocates for every request; docs/performance.md has what this one saves.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
