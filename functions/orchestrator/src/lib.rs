@@ -3,6 +3,7 @@
 mod handler;
 mod metrics;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use jobmill_aws::{ClientOptions, SystemHost};
@@ -24,9 +25,10 @@ pub async fn serve(environment: impl Fn(&str) -> Option<String>) -> Result<(), l
         host: SystemHost::new(),
     });
     // Boxed, since its type is deeper than the compiler looks.
-    Box::pin(lambda_runtime::run(service_fn(move |event: Event| {
-        let orchestrator = Arc::clone(&orchestrator);
-        async move { orchestrator.handle(event).await }
-    })))
-    .await
+    let serving: Pin<Box<dyn Future<Output = Result<(), lambda_runtime::Error>>>> =
+        Box::pin(lambda_runtime::run(service_fn(move |event: Event| {
+            let orchestrator = Arc::clone(&orchestrator);
+            async move { orchestrator.handle(event).await }
+        })));
+    serving.await
 }

@@ -2,6 +2,9 @@
 // One future holds a whole invocation, of many that are in one another.
 #![recursion_limit = "256"]
 
+// The types of the SDK's futures are deep.
+#![recursion_limit = "256"]
+
 /// Every start and every answer allocates; docs/performance.md has what this one saves.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

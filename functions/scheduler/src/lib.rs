@@ -4,6 +4,7 @@ mod handler;
 mod metrics;
 mod wake_ups;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use jobmill_aws::{ClientOptions, SystemHost};
@@ -26,9 +27,10 @@ pub async fn serve(environment: impl Fn(&str) -> Option<String>) -> Result<(), l
         orchestrator: environment("JOBMILL_ORCHESTRATOR").filter(|name| !name.is_empty()),
     });
     // Boxed, since its type is deeper than the compiler looks.
-    Box::pin(lambda_runtime::run(service_fn(move |event: Event| {
-        let scheduler = Arc::clone(&scheduler);
-        async move { scheduler.handle(event).await }
-    })))
-    .await
+    let serving: Pin<Box<dyn Future<Output = Result<(), lambda_runtime::Error>>>> =
+        Box::pin(lambda_runtime::run(service_fn(move |event: Event| {
+            let scheduler = Arc::clone(&scheduler);
+            async move { scheduler.handle(event).await }
+        })));
+    serving.await
 }
