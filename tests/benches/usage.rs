@@ -7,16 +7,16 @@ const TICKS: f64 = 100.0;
 
 /// What the processes of the bootstrap have used so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Seconds of CPU, all of them together.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
     /// The peak of the largest, in MiB.
-    pub peak: f64,
+    pub(crate) peak: f64,
 }
 
 impl Usage {
     /// Of those that live.
-    pub fn of_instances() -> Self {
+    pub(crate) fn of_instances() -> Self {
         let own = std::process::id().to_string();
         let mut usage = Self::default();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
