@@ -1,7 +1,7 @@
 //! What dispatching costs: the orchestrator's real bootstrap as a process, S3 and Lambda's runtime of the local cloud, and
 //! queues and workers that answer after a fixed time and keep only the state of a task.
 //!
-//!     cargo bench --bench dispatch -- lives|pace|under-way|shares|growth|idle|engine [--tasks N]... [--labourers N]
+//!     cargo bench --bench dispatch -- lives|pace|under-way|shares|growth|idle|sosw|engine [--tasks N]... [--labourers N]
 //!         [--slots N] [--latency MS] [--work MS]
 //!
 //! `lives`: tasks claimed, started and settled a second, CPU of the bootstrap alone, its peak memory; from a slot that is
@@ -10,6 +10,8 @@
 //! `shares`: what each of a hundred labourers has got when half of all is done.
 //! `growth`: the same number of lives, from ever longer queues.
 //! `idle`: a wake-up that finds nothing to do.
+//! `sosw`: sosw's Orchestrator and Scavenger on a table of the local cloud, and jobmill on queues that count, both with the
+//! same time a request. `SOSW_PYTHON` is a Python that has sosw 0.7.51: `tests/venv` makes one.
 //! `engine`: the decisions and the loop that performs them, on ports that answer at once, in virtual time.
 #![allow(
     clippy::unwrap_used,
@@ -31,6 +33,7 @@ use jobmill_core::config::Config;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
 use jobmill_core::task::record::{Attribute, Record, record_of};
+use jobmill_core::task::tables::Tables as TableNames;
 use jobmill_core::task::write::{Index, Page, Range, Update, Write};
 use jobmill_engine::dispatch::ports::{
     Answer, Asked, Asking, News, Outcomes, Tables, Transacted, Unfit, Updated, Workers,
@@ -66,8 +69,9 @@ fn main() {
         "shares" => runtime.block_on(shares(&arguments)),
         "growth" => runtime.block_on(growth(&arguments)),
         "idle" => runtime.block_on(idle(&arguments)),
+        "sosw" => runtime.block_on(sosw(&arguments)),
         "engine" => engine(&arguments),
-        other => panic!("no case {other:?}: lives, pace, under-way, shares, growth, idle or engine"),
+        other => panic!("no case {other:?}: lives, pace, under-way, shares, growth, idle, sosw or engine"),
     }
 }
 
@@ -291,6 +295,79 @@ async fn idle(arguments: &Arguments) {
             before = requests;
         }
     }
+}
+
+/// One life after the other: sosw launches all tasks of a labourer, their workers mark them, it archives them.
+async fn sosw(arguments: &Arguments) {
+    let tasks = arguments.tasks.first().copied().unwrap_or(500);
+    let bench = Bench::start(arguments.queue(50_000, (10, 40))).await;
+    let lives = bench.live(50_000).await;
+    let stats = bench.queue.stats();
+    let ours = 50_000.0 / (stats.last_closed.unwrap() - stats.first_start.unwrap()).as_secs_f64();
+    println!("jobmill: {HEADER}\n{lives}");
+    bench.cloud.kill_all_instances();
+
+    let cloud = &bench.cloud;
+    let names = TableNames::default();
+    cloud.create_task_tables(&names).unwrap();
+    let function = FunctionSpec::new("worker-000", "/bin/true")
+        .max_concurrency(0)
+        .retry_delays([]);
+    cloud.register_function(function);
+    for row in 0..tasks {
+        let item = json!({
+            "task_id": { "S": format!("{row:032x}") }, "labourer_id": { "S": "worker-000" },
+            "created_at": { "N": "1709701000" }, "greenfield": { "N": (1_000_000 + row).to_string() },
+            "attempts": { "N": "0" }, "payload": { "S": "{\"row\": 7}" },
+        });
+        cloud.put_item(&names.tasks, item).unwrap();
+    }
+    let (min, max) = (arguments.latency, arguments.latency);
+    for service in [jobmill_local::Service::DynamoDb, jobmill_local::Service::Lambda] {
+        cloud.faults().add(jobmill_local::Rule::new(
+            service,
+            jobmill_local::Effect::Delay { min, max },
+        ));
+    }
+    let python = std::env::var("SOSW_PYTHON").expect("SOSW_PYTHON");
+    let run = async |which: &str| -> f64 {
+        let output = tokio::process::Command::new(&python)
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../tests/compare/sosw_dispatch.py"
+            ))
+            .args([which, "worker-000"])
+            .arg("arn:aws:lambda:us-east-1:000000000000:function:worker-000")
+            .arg(tasks.to_string())
+            .env_clear()
+            .envs(cloud.environment())
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let line: Value =
+            serde_json::from_str(text.trim()).unwrap_or_else(|why| panic!("{why}: {text}{errors}"));
+        println!("sosw's {which}: {line}");
+        line["seconds"].as_f64().unwrap()
+    };
+    let launched = run("orchestrator").await;
+    for mut item in cloud.scan_table(&names.tasks).unwrap() {
+        let greenfield: f64 = item["greenfield"]["N"].as_str().unwrap().parse().unwrap();
+        assert!(greenfield > 1.72e9, "launched: {item}");
+        item["completed_at"] = json!({ "N": "1732500000" });
+        cloud.put_item(&names.tasks, item).unwrap();
+    }
+    let mut archived = 0.0;
+    while !cloud.scan_table(&names.tasks).unwrap().is_empty() {
+        archived += run("scavenger").await;
+    }
+    assert_eq!(cloud.scan_table(&names.closed).unwrap().len() as u64, tasks);
+    let theirs = tasks as f64 / (launched + archived);
+    println!(
+        "lives/s: sosw {theirs:.1}, jobmill {ours:.0}: {:.0} times",
+        ours / theirs
+    );
 }
 
 // ------------------------------------------------------------------------------------------- the engine alone

@@ -9,7 +9,10 @@ use aws_config::profile::ProfileSet;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_runtime::env_config::file::EnvConfigFiles;
-use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider};
+use aws_sdk_s3::config::{
+    RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    StalledStreamProtectionConfig,
+};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::os_shim_internal::{Env, Fs};
@@ -152,6 +155,8 @@ impl Clients {
             .build();
         let once = aws_sdk_dynamodb::config::Builder::from(config)
             .retry_config(RetryConfig::disabled())
+            // A stream that stalls meets the request time.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(once_timeouts(options.request_time))
             .build();
         Self {
@@ -178,11 +183,13 @@ impl Clients {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .read_timeout(LONGEST_RUN)
-            .operation_attempt_timeout(LONGEST_RUN)
-            .operation_timeout(LONGEST_RUN)
+            .disable_operation_attempt_timeout()
+            .disable_operation_timeout()
             .build();
         let config = aws_sdk_lambda::config::Builder::from(&self.config)
             .retry_config(RetryConfig::disabled())
+            // A stream that stalls meets the limit of whoever asks.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(timeouts);
         aws_sdk_lambda::Client::from_conf(config.build())
     }
@@ -365,13 +372,9 @@ mod tests {
         assert_eq!(config.retry_config().map(RetryConfig::max_attempts), Some(1));
         let timeouts = config.timeout_config().unwrap();
         let longest_run = Duration::from_secs(15 * 60);
-        for limit in [
-            timeouts.read_timeout(),
-            timeouts.operation_attempt_timeout(),
-            timeouts.operation_timeout(),
-        ] {
-            assert!(limit.is_some_and(|limit| limit > longest_run), "{limit:?}");
-        }
+        assert!(timeouts.read_timeout().is_some_and(|limit| limit > longest_run));
+        let limits = (timeouts.operation_attempt_timeout(), timeouts.operation_timeout());
+        assert_eq!(limits, (None, None));
         assert_eq!(timeouts.connect_timeout(), Some(CONNECT));
         let timeouts = polls.config().timeout_config().unwrap();
         for limit in [
