@@ -3,6 +3,7 @@
 
 use std::io;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jobmill_aws::SystemHost;
@@ -128,6 +129,8 @@ impl Signals {
 pub(crate) struct StoppableHost {
     host: SystemHost,
     stop: Stop,
+    /// To go on is of no use.
+    given_up: AtomicBool,
 }
 
 impl StoppableHost {
@@ -135,7 +138,13 @@ impl StoppableHost {
         Self {
             host: SystemHost::new(),
             stop,
+            given_up: AtomicBool::new(false),
         }
+    }
+
+    /// From now on time is short, as after a signal.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 }
 
@@ -161,7 +170,7 @@ impl Clock for StoppableHost {
     }
 
     fn should_stop(&self) -> bool {
-        self.stop.signal().is_some()
+        self.stop.signal().is_some() || self.given_up.load(Ordering::Relaxed)
     }
 }
 

@@ -9,7 +9,6 @@ mod execute;
 mod prepare;
 mod progress;
 mod report;
-mod stop;
 mod tasks_file;
 mod work;
 
@@ -24,10 +23,10 @@ use self::ending::{interrupted, not_all_done, not_whole, why_no_tasks};
 use self::prepare::{PreparedRun, prepare};
 use self::progress::{Bar, Progress};
 use self::report::RunReport;
-use self::stop::{Signal, Stop};
 use crate::Environment;
 use crate::failure::Failure;
 use crate::input::{JobArguments, is_standard_stream};
+use crate::stop::{Signal, Stop};
 use crate::terminal::{FAINT, printable, warn};
 use crate::worker::{CommandLine, ProcessWorkers};
 

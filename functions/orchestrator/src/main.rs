@@ -1,7 +1,4 @@
 //! The orchestrator Lambda. This file only says where variables come from and how memory is had.
-// One future holds a whole invocation, of many that are in one another.
-#![recursion_limit = "256"]
-
 // The types of the SDK's futures are deep.
 #![recursion_limit = "256"]
 

@@ -5,9 +5,9 @@ use jobmill_core::job::plan::today;
 
 use super::prepare::PreparedRun;
 use super::report::{RunOutcome, RunReport};
-use super::stop::Signal;
 use crate::failure::Failure;
 use crate::figures::{count, counted};
+use crate::stop::Signal;
 
 /// Why the tasks of a run can't be written, if they can't: either all of them are known, or none is written.
 pub(super) fn why_no_tasks(report: &RunReport, run: &PreparedRun) -> Option<String> {

@@ -10,17 +10,16 @@ use jobmill_aws::{Clients, DynamoTasks, MetaContext, REQUEST_TIME, S3Store};
 use jobmill_core::job::event::{Continuation, JobRequest, Request};
 use jobmill_core::job::period::AsOf;
 use jobmill_core::warning::Warnings;
+use jobmill_engine::Limits;
 use jobmill_engine::ports::{Clock as _, PortResult};
 use jobmill_engine::schedule::ports::Siblings;
 use jobmill_engine::schedule::{Context, Engine, Observation};
-use jobmill_engine::{EngineError, Limits};
 
 use super::prepare::PreparedRun;
 use super::progress::Progress;
 use super::report::{RunOutcome, RunReport};
-use super::stop::{Stop, StoppableHost};
 use crate::failure::Failure;
-use crate::terminal::one_line;
+use crate::stop::{Stop, StoppableHost};
 
 /// Invocations in a row that may end without a new task before the run is given up for now.
 const IDLE_INVOCATIONS: u32 = 3;
@@ -90,7 +89,7 @@ pub(super) async fn execute(
             deadline: host.monotonic() + timeout,
         };
         let before = report.done;
-        let outcome = engine.run(request, &context).await.map_err(failure)?;
+        let outcome = engine.run(request, &context).await?;
         report.take(outcome);
         match report.outcome {
             RunOutcome::HandedOff if stop.signal().is_some() => break,
@@ -129,15 +128,6 @@ pub(super) async fn execute(
     report.created_here = seen.created.load(Ordering::Relaxed);
     report.planned_here = seen.planned_here();
     Ok(report)
-}
-
-pub(super) fn failure(error: EngineError) -> Failure {
-    match error {
-        EngineError::Input(error) => Failure::from(error),
-        EngineError::Port { .. } | EngineError::LeaseRanOut { .. } => {
-            Failure::failed(error.error_type(), one_line(&error.to_string()))
-        }
-    }
 }
 
 /// The sibling is the next turn of the loop.

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::prepare::PreparedRun;
-use super::stop::Signal;
 use super::work::WorkReport;
 use crate::figures::{count, counted, duration};
+use crate::stop::Signal;
 use crate::terminal::{FAINT, STRONG, printable};
 
 /// How a run ended.

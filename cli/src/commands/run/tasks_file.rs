@@ -13,9 +13,9 @@ use jobmill_core::task::tables::FieldNames;
 use serde_json::{Map, Value};
 
 use super::prepare::PreparedRun;
-use super::stop::Stop;
 use crate::failure::Failure;
 use crate::input::is_standard_stream;
+use crate::stop::Stop;
 
 /// As large as four pipes.
 const BUFFER_BYTES: usize = 256 << 10;

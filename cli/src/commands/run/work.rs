@@ -14,12 +14,11 @@ use jobmill_engine::dispatch::{Dispatcher, Observation, Outcome, Tally, WakeUp};
 use jobmill_engine::ports::Clock as _;
 use serde::Serialize;
 
-use super::execute::failure;
 use super::prepare::PreparedRun;
 use super::progress::Progress;
-use super::stop::{Stop, StoppableHost};
 use crate::failure::Failure;
 use crate::figures::{count, counted};
+use crate::stop::{Stop, StoppableHost};
 
 /// A task may take so long where the labourer has no `max_duration`.
 const LONGEST: Duration = Duration::from_secs(900);
@@ -155,7 +154,7 @@ pub(super) async fn work(
     };
     progress(Progress::Working { at_once });
     let begun = host.monotonic();
-    let outcome = dispatcher.run(&wake_up).await.map_err(failure)?;
+    let outcome = dispatcher.run(&wake_up).await?;
     let mut report = seen.report();
     report.seconds = (host.monotonic() - begun).as_secs_f64();
     if let Outcome::Dispatched(summary) = outcome {
