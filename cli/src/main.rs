@@ -3,6 +3,7 @@
 //! The composition root: the clock and randomness are read here, once, and handed on as values.
 
 mod commands;
+mod failed_tasks;
 mod failure;
 mod figures;
 mod input;

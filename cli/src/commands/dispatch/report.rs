@@ -8,7 +8,7 @@ use jobmill_engine::dispatch::ports::Unfit;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::seen::FailureGroup;
+use crate::failed_tasks::FailureGroup;
 use crate::figures::{count, counted, duration};
 use crate::stop::Signal;
 use crate::terminal::{FAINT, STRONG, one_line, printable};

@@ -1,14 +1,13 @@
 //! The tasks of a run are worked off in this process: the orchestrator's engine, whose workers are processes here.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jobmill_aws::{Clients, DynamoTables, REQUEST_TIME, S3Store, SqsOutcomes};
 use jobmill_core::config::Config;
 use jobmill_core::task::labourer::{Completion, Labourer};
-use jobmill_core::task::life::{LastError, Outcome as TaskOutcome};
+use jobmill_core::task::life::Outcome as TaskOutcome;
 use jobmill_engine::dispatch::ports::{Unfit, Workers};
 use jobmill_engine::dispatch::{Dispatcher, Observation, Outcome, Tally, WakeUp};
 use jobmill_engine::ports::Clock as _;
@@ -16,6 +15,7 @@ use serde::Serialize;
 
 use super::prepare::PreparedRun;
 use super::progress::Progress;
+use crate::failed_tasks::{FailedTasks, FailureGroup, told};
 use crate::failure::Failure;
 use crate::figures::{count, counted};
 use crate::stop::{Stop, StoppableHost};
@@ -24,9 +24,6 @@ use crate::stop::{Stop, StoppableHost};
 const LONGEST: Duration = Duration::from_secs(900);
 /// Longer than any run is watched.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Groups of failures in a report, and tasks that each names.
-const MOST_GROUPS: usize = 20;
-const MOST_EXAMPLES: usize = 3;
 
 /// What became of the tasks of a run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -81,34 +78,6 @@ impl WorkReport {
     /// Whether every task succeeded.
     pub(super) fn is_success(&self) -> bool {
         self.left == 0 && self.tally.failed == 0 && self.tally.expired == 0
-    }
-}
-
-/// Tasks that failed alike.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct FailureGroup {
-    /// The type of the error.
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    /// The message of the first one.
-    pub(super) message: String,
-    /// How many.
-    pub(super) count: u64,
-    /// Some of them.
-    pub(super) task_ids: Vec<String>,
-}
-
-impl fmt::Display for FailureGroup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} x {}", count(self.count), self.kind)?;
-        let first = self.message.lines().next().unwrap_or_default();
-        if !first.is_empty() {
-            write!(f, ": {}", first.chars().take(100).collect::<String>())?;
-        }
-        match self.task_ids.first() {
-            Some(id) => write!(f, " (task {id}{})", if self.count > 1 { ", ..." } else { "" }),
-            None => Ok(()),
-        }
     }
 }
 
@@ -196,7 +165,7 @@ struct Noted {
     succeeded: u64,
     failed: u64,
     retried: u64,
-    groups: BTreeMap<(String, String), FailureGroup>,
+    failures: FailedTasks,
     suspended: Option<Unfit>,
 }
 
@@ -214,6 +183,7 @@ impl Seen {
         match observation {
             Observation::Closed {
                 task_id,
+                labourer_id,
                 outcome,
                 error,
                 ..
@@ -221,7 +191,7 @@ impl Seen {
                 TaskOutcome::Succeeded => noted.succeeded += 1,
                 TaskOutcome::Failed | TaskOutcome::Expired => {
                     noted.failed += 1;
-                    noted.group(task_id, error);
+                    noted.failures.add(&task_id, &labourer_id, &told(error));
                 }
             },
             Observation::Parked { .. } => noted.retried += 1,
@@ -242,41 +212,10 @@ impl Seen {
 
     fn report(self) -> WorkReport {
         let noted = self.noted.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut failures: Vec<FailureGroup> = noted.groups.into_values().collect();
-        failures.sort_by_key(|group| std::cmp::Reverse(group.count));
         WorkReport {
-            failures,
+            failures: noted.failures.groups(),
             suspended: noted.suspended,
             ..WorkReport::default()
-        }
-    }
-}
-
-impl Noted {
-    fn group(&mut self, task_id: String, error: Option<LastError>) {
-        let LastError { kind, message } = error.unwrap_or(LastError {
-            kind: "Unknown".to_owned(),
-            message: String::new(),
-        });
-        // Messages often hold a value of the task: what is alike is the type and how the message begins.
-        let alike: String = message
-            .chars()
-            .take_while(|c| !c.is_ascii_digit())
-            .take(40)
-            .collect();
-        let key = match self.groups.len() < MOST_GROUPS {
-            true => (kind.clone(), alike),
-            false => ("others".to_owned(), String::new()),
-        };
-        let group = self.groups.entry(key.clone()).or_insert_with(|| FailureGroup {
-            kind: if key.0 == "others" { key.0 } else { kind },
-            message,
-            count: 0,
-            task_ids: Vec::new(),
-        });
-        group.count += 1;
-        if group.task_ids.len() < MOST_EXAMPLES {
-            group.task_ids.push(task_id);
         }
     }
 }
