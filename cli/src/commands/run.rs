@@ -209,7 +209,7 @@ fn listen(bar: &Bar, run: &PreparedRun, crew: Option<ProcessWorkers>) -> io::Res
         let bar = bar.clone();
         move |signal: Signal| {
             let told = format!(
-                "{}: waiting for what is under way; a second signal ends this process at once",
+                "{}: waiting for the answers under way; a second signal ends this process at once",
                 signal.name()
             );
             bar.aside(|| tell(&told));

@@ -55,7 +55,6 @@ async fn a_second_signal_ends_it_at_once_and_the_workers_with_it() {
     let (status, out, said) = running.end();
     assert_eq!((status.code(), out.as_str()), (Some(143), ""), "{said}");
     assert!(said.contains("free 30 seconds after its last renewal"), "{said}");
-    assert!(stage.lock().unwrap().holder.is_some(), "nobody gave it back");
     while std::path::Path::new(&format!("/proc/{worker}")).exists() {
         std::thread::yield_now();
     }
