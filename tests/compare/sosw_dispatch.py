@@ -22,7 +22,10 @@ logging.disable(logging.CRITICAL)  # sosw logs everything by the root logger
 which, labourer, arn, at_once = sys.argv[1:]
 settings = {"arn": arn, "max_simultaneous_invocations": int(at_once)}
 config = {
-    "task_config": {"labourers": {labourer: settings}},
+    "task_config": {
+        "labourers": {labourer: settings},
+        "dynamo_db_config": {"skip_glue": True},  # there is no Glue here
+    },
     "meta_handler_config": {"write_meta_to_ddb": False},
 }
 global_vars.lambda_context = types.SimpleNamespace(
