@@ -16,6 +16,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use jobmill_aws::LambdaWorkers;
 use jobmill_core::job::event::check_run_id;
 
 use self::cloud::Cloud;
@@ -69,7 +70,8 @@ pub(crate) struct RunArguments {
     #[arg(long, value_enum, default_value_t = Cloud::Local)]
     cloud: Cloud,
 
-    /// Work the tasks off here: this command is run for each, with its payload on standard input
+    /// Work the tasks off here: this command is run for each, with its payload on standard input. A program named
+    /// bootstrap is deployed as a Lambda function
     #[arg(long, value_name = "COMMAND", value_parser = parse_worker)]
     worker: Option<CommandLine>,
 
@@ -183,7 +185,14 @@ async fn perform(run: &PreparedRun) -> Result<RunReport, Failure> {
             && report.is_whole()
             && report.rows > 0
         {
-            let work = work::work(run, &cloud.clients, workers, crew.at_once, &stop, &progress).await?;
+            let work = match crew.bootstrap()? {
+                Some(binary) => {
+                    cloud.deploy(work::function(run, binary, crew.at_once));
+                    let workers = LambdaWorkers::new(&cloud.clients);
+                    work::work(run, &cloud.clients, &workers, crew.at_once, &stop, &progress).await?
+                }
+                None => work::work(run, &cloud.clients, workers, crew.at_once, &stop, &progress).await?,
+            };
             report.signal = stop.signal().filter(|_| work.left > 0);
             report.work = Some(work);
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use jobmill_engine::dispatch::ports::{Asked, Unfit};
 use tokio::process::Command;
@@ -48,6 +49,14 @@ impl CommandLine {
                 .ok_or(NoCommand::Empty)?,
             arguments: words.collect(),
         })
+    }
+
+    /// The path of a Lambda bootstrap, if that is all there is: a program of this name speaks the Runtime API and reads no
+    /// standard input.
+    pub(crate) fn as_bootstrap(&self) -> Option<&Path> {
+        let path = Path::new(&self.program);
+        let is_one = self.arguments.is_empty() && path.file_name().is_some_and(|name| name == "bootstrap");
+        is_one.then_some(path)
     }
 
     pub(super) fn to_command(&self) -> Command {

@@ -143,6 +143,55 @@ fn a_worker_that_can_not_be_started_ends_the_run_at_once_and_costs_nothing() {
     );
 }
 
+/// A Lambda bootstrap: the Runtime API in a few lines of Python.
+const BOOTSTRAP: &str = r#"#!/usr/bin/env python3
+import json, os, urllib.request as web
+api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
+while True:
+    with web.urlopen(api + "next") as event:
+        task, request = json.load(event), event.headers["Lambda-Runtime-Aws-Request-Id"]
+    good = task["sections"] != ["s2"]
+    answer = {"section": task["sections"][0]} if good else {"errorType": "NoSuchStore", "errorMessage": "s2 is closed"}
+    web.urlopen(api + request + ("/response" if good else "/error"), json.dumps(answer).encode()).read()
+"#;
+
+#[cfg(unix)]
+#[test]
+fn a_lambda_bootstrap_works_the_tasks_off_as_a_function() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder(5, "");
+    let bootstrap = folder.path().join("bootstrap");
+    fs::write(&bootstrap, BOOTSTRAP).unwrap();
+    fs::set_permissions(&bootstrap, fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |worker: &str| {
+        Command::new(env!("CARGO_BIN_EXE_jobmill"))
+            .current_dir(folder.path())
+            .args([
+                "run",
+                "job.json",
+                "--worker",
+                worker,
+                "--at-once",
+                "2",
+                "--format",
+                "json",
+            ])
+            .output()
+            .unwrap()
+    };
+    let told = json(&run("./bootstrap"));
+    let work = &told["work"];
+    assert_eq!(
+        (&work["succeeded"], &work["failed"]),
+        (&4.into(), &1.into()),
+        "{told}"
+    );
+    assert_eq!(work["failures"][0]["type"], "NoSuchStore", "{told}");
+    let missing = run("elsewhere/bootstrap");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("elsewhere/bootstrap"));
+}
+
 #[test]
 fn a_worker_that_only_fails_is_not_asked_for_every_task() {
     let folder = folder(400, "exit 1");

@@ -5,7 +5,7 @@ use jobmill_aws::{ClientOptions, Clients};
 use jobmill_core::config::Config;
 use jobmill_engine::EngineError;
 use jobmill_engine::ports::PortError;
-use jobmill_local::{LocalCloud, LocalCloudOptions, LocalError};
+use jobmill_local::{FunctionSpec, LocalCloud, LocalCloudOptions, LocalError};
 
 use crate::failure::Failure;
 use crate::terminal::one_line;
@@ -23,7 +23,16 @@ pub(crate) enum Cloud {
 pub(super) struct Opened {
     pub(super) clients: Clients,
     /// Stops when dropped.
-    _local: Option<LocalCloud>,
+    local: Option<LocalCloud>,
+}
+
+impl Opened {
+    /// Deploys a function in the local cloud.
+    pub(super) fn deploy(&self, function: FunctionSpec) {
+        if let Some(local) = &self.local {
+            local.register_function(function);
+        }
+    }
 }
 
 impl Cloud {
@@ -39,7 +48,7 @@ impl Cloud {
                 clients: Clients::from_environment(ClientOptions::default())
                     .await
                     .map_err(unconnected)?,
-                _local: None,
+                local: None,
             }),
             Self::Local => {
                 let cloud = start_local(config)
@@ -47,7 +56,7 @@ impl Cloud {
                     .map_err(|error| Failure::failed("LocalCloudFailed", error.to_string()))?;
                 Ok(Opened {
                     clients: Clients::at_endpoint(cloud.endpoint(), ClientOptions::default()),
-                    _local: Some(cloud),
+                    local: Some(cloud),
                 })
             }
         }

@@ -125,13 +125,35 @@ impl Crew {
             ));
         }
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Ok(Some(Self {
+        let crew = Self {
             command,
             at_once: arguments
                 .at_once
                 .unwrap_or(u32::try_from(cores).unwrap_or(u32::MAX)),
             verbose: arguments.verbose,
-        }))
+        };
+        crew.bootstrap()?;
+        Ok(Some(crew))
+    }
+
+    /// The Lambda bootstrap that is to be deployed in the local cloud, if the worker is one.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub(super) fn bootstrap(&self) -> Result<Option<PathBuf>, Failure> {
+        let Some(path) = self.command.as_bootstrap() else {
+            return Ok(None);
+        };
+        match path.canonicalize() {
+            Ok(path) => Ok(Some(path)),
+            Err(error) => Err(Failure::invalid(
+                "Usage",
+                format!(
+                    "--worker names the Lambda bootstrap {}, which can't be had ({error}): build it, and give its path",
+                    path.display()
+                ),
+            )),
+        }
     }
 
     /// The processes; what they write to standard error is shown beside the bar, if it was asked for.

@@ -1,6 +1,7 @@
 //! The tasks of a run are worked off in this process: the orchestrator's engine, whose workers are processes here.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use jobmill_core::task::life::Outcome as TaskOutcome;
 use jobmill_engine::dispatch::ports::{Unfit, Workers};
 use jobmill_engine::dispatch::{Dispatcher, Observation, Outcome, Tally, WakeUp};
 use jobmill_engine::ports::Clock as _;
+use jobmill_local::FunctionSpec;
 use serde::Serialize;
 
 use super::prepare::PreparedRun;
@@ -132,6 +134,18 @@ pub(super) async fn work(
     let closed = report.tally.succeeded + report.tally.failed + report.tally.expired;
     report.left = run.plan.chunks.row_count().saturating_sub(closed);
     Ok(report)
+}
+
+/// A Lambda bootstrap as the function of the labourer.
+pub(super) fn function(run: &PreparedRun, binary: PathBuf, at_once: u32) -> FunctionSpec {
+    let labourer_id = &run.plan.labourer_id;
+    let configured = run.config.labourers.get(labourer_id);
+    let longest = configured
+        .and_then(|labourer| labourer.max_duration)
+        .unwrap_or(LONGEST);
+    let mut function = FunctionSpec::new(labourer_id, binary).timeout(longest);
+    function.max_concurrency = at_once as usize;
+    function
 }
 
 /// The configuration with the one labourer that works here.

@@ -241,12 +241,17 @@ impl<S: ObjectStore, T: Tables, W: Workers, O: Outcomes, H: Clock + Random> Disp
 
     /// Whether anything of a labourer is queued and due, or running.
     async fn is_in_queue(&self, id: &str, labourer: &Labourer, marks: Marks) -> Result<bool, EngineError> {
+        let names = &self.config.tables.fields;
         let first = self.first(Index::Queue, id, Greenfield::FIRST, Greenfield::LAST);
-        let first = first
-            .await?
-            .and_then(|record| number_of(&record, &self.config.tables.fields.greenfield));
+        let first = first.await?;
+        // A mark of a worker that came late is something to do also where nothing may be started.
+        let is_completed = first
+            .as_ref()
+            .is_some_and(|record| record.contains_key(&names.completed_at));
+        let first = first.and_then(|record| number_of(&record, &names.greenfield));
         Ok(match first {
             None => false,
+            Some(_) if is_completed => true,
             Some(first) if first >= marks.first_running() => true,
             Some(first) if first <= marks.last_queued() && !labourer.is_held() => true,
             // Put there for a time to come, or held: what runs stands behind it.

@@ -194,6 +194,8 @@ pub(crate) struct Desk {
     failures: u32,
     /// The queue, from its front.
     pub(crate) look: Reading,
+    /// The front of the queue was read.
+    queue_was_read: bool,
     /// The queue was last read to its end, and nothing new was there.
     pub(crate) queue_is_empty: bool,
     pause: Duration,
@@ -244,6 +246,7 @@ impl Desk {
             lately: VecDeque::new(),
             failures: 0,
             look: Reading::default(),
+            queue_was_read: false,
             queue_is_empty: false,
             pause: FIRST_PAUSE,
             survey: Reading::default(),
@@ -380,7 +383,8 @@ impl Desk {
 
     /// How many more tasks are wanted in memory.
     pub(crate) fn wanted(&self, now: Duration) -> usize {
-        if self.labourer.is_held() || self.line.blocked() >= LOOK_AHEAD {
+        // Of one that is held, too: what its workers have marked in the meantime is settled.
+        if self.line.blocked() >= LOOK_AHEAD {
             return 0;
         }
         let allowed = self.allowed(now) as usize;
@@ -400,6 +404,7 @@ impl Desk {
         }
         // The front is looked at again every so often: something may have been put back there.
         let goes_on = next.is_some() && now.saturating_sub(reading.begun_at) < LONGEST_PAUSE;
+        self.queue_was_read = true;
         self.queue_is_empty = next.is_none() && !something_new;
         reading.next_at = match (next.is_some(), something_new) {
             (true, _) => now,
@@ -500,7 +505,10 @@ impl Desk {
         let waits = self
             .next_due_ms
             .is_some_and(|due| waits_for_retries || due <= until_ms);
-        let queue_is_done = self.labourer.is_held() || (self.queue_is_empty && self.line.is_empty());
+        let queue_is_done = match self.labourer.is_held() {
+            true => self.queue_was_read,
+            false => self.queue_is_empty && self.line.is_empty(),
+        };
         queue_is_done
             && self.slots.own() == 0
             && self.slots.unseen_until().is_none()
