@@ -22,9 +22,11 @@ use jobmill_core::task::labourer::{
 use jobmill_core::task::record::{Attribute, Record, record_of, text_of};
 use jobmill_core::task::tables::FieldNames;
 use jobmill_core::task::write::Table;
+use jobmill_core::task::write::{Page, Range, Update, Write};
 use jobmill_engine::EngineError;
+use jobmill_engine::dispatch::ports::{Tables, Transacted, Updated};
 use jobmill_engine::dispatch::{Dispatcher, Ended, Observation, Outcome, Summary, WakeUp};
-use jobmill_engine::ports::Clock as _;
+use jobmill_engine::ports::{Clock as _, PortError, PortResult};
 use jobmill_memory::dispatch::{Behaviour, Ending, Function, MemoryOutcomes, MemoryWorkers, Start};
 use jobmill_memory::{MemoryStore, MemoryTasks, VirtualClock, VirtualHost};
 use serde_json::{Value, json};
@@ -641,4 +643,68 @@ fn what_is_held_keeps_nobody_busy_and_nothing_is_started() {
         assert_eq!((stage.left(), stage.starts().len()), ((10, 0), 0));
         assert!(stage.clock.now() < 60 * SECOND, "{:?}", stage.clock.now());
     }
+}
+
+/// Tables that refuse every transaction with a certain task in it, as a whole.
+struct Picky<'a>(&'a MemoryTasks, &'a str);
+
+impl Tables for Picky<'_> {
+    async fn read(&self, range: &Range) -> PortResult<Page> {
+        self.0.read(range).await
+    }
+
+    async fn task(&self, task_id: &str) -> PortResult<Option<Record>> {
+        self.0.task(task_id).await
+    }
+
+    async fn update(&self, updates: &[Update]) -> PortResult<Vec<Updated>> {
+        self.0.update(updates).await
+    }
+
+    async fn transact(&self, writes: &[Write]) -> PortResult<Transacted> {
+        if format!("{writes:?}").contains(self.1) {
+            return Err(PortError::Refused {
+                operation: "dynamodb:TransactWriteItems",
+                code: "ValidationException".to_owned(),
+                message: "not this one".to_owned(),
+            });
+        }
+        self.0.transact(writes).await
+    }
+}
+
+#[test]
+fn a_task_that_no_transaction_takes_stops_no_other() {
+    let stage = Stage::new(labourer(8)).works(Ending::Silent, |start| match start.payload["n"].as_u64() {
+        Some(0..20) => succeeds(start),
+        _ => Behaviour::Fails(MS, json!({ "errorType": "Oops", "errorMessage": "" })),
+    });
+    stage.queue(0..30);
+    let bad = format!("{:032x}", 7);
+    let tables = Picky(&stage.tasks, &bad);
+    let observer = |observation| stage.observed.lock().unwrap().push(observation);
+    let dispatcher = Dispatcher {
+        store: &stage.store,
+        tables: &tables,
+        workers: &stage.workers,
+        outcomes: &stage.outcomes,
+        host: &stage.host,
+        config: &stage.config,
+        request_time: 5 * SECOND,
+        observer: &observer,
+    };
+    let wake_up = WakeUp {
+        group: "main".to_owned(),
+        owner: "a test".to_owned(),
+        deadline: stage.host.monotonic() + 450 * SECOND,
+        idle: Duration::ZERO,
+        waits_for_retries: true,
+    };
+    let outcome = stage.clock.run(dispatcher.run(&wake_up)).unwrap();
+    assert!(matches!(outcome, Ok(Outcome::Dispatched(_))), "{outcome:?}");
+    assert_eq!(stage.closed(), counts(&[("succeeded", 19), ("failed", 10)]));
+    assert_eq!(stage.left(), (1, 0), "it is left where it is");
+    let observed = stage.observed.lock().unwrap();
+    let said = |observation: &&Observation| matches!(observation, Observation::Unreadable { task_id, .. } if *task_id == bad);
+    assert!(observed.iter().any(|observation| said(&observation)));
 }

@@ -367,6 +367,29 @@ impl Dispatch {
                 return;
             }
             Ok(Transacted::Refused(fates)) => fates,
+            Err(error) if is_about_items(&error) && what.len() > 1 => {
+                for what in what {
+                    let place = what
+                        .queued
+                        .as_ref()
+                        .and_then(|queued| number_of(queued, &names.greenfield));
+                    let (writes, _) = what.waiting.requeue(&names, place.unwrap_or(Greenfield::ZERO));
+                    desk.requeueing += 1;
+                    self.pending
+                        .push(Action::Requeue(at, vec![what], writes.to_vec()));
+                }
+                return;
+            }
+            Err(error) if is_about_items(&error) => {
+                // Left where it is, and said.
+                for Requeued { waiting, .. } in what {
+                    self.observed.push(Observation::Unreadable {
+                        task_id: waiting.task_id,
+                        why: error.to_string(),
+                    });
+                }
+                return;
+            }
             Err(error) => {
                 // Read again, and decided anew.
                 for Requeued { waiting, .. } in what {
@@ -688,6 +711,17 @@ impl Dispatch {
                 return;
             }
             Ok(Transacted::Refused(fates)) => fates,
+            // One of them makes the whole impossible: each goes by itself, and that one is found.
+            Err(error) if is_about_items(&error) && what.len() > 1 => {
+                for task_id in what {
+                    if let Some(held) = self.tasks.get_mut(&task_id) {
+                        held.alone = true;
+                    }
+                    self.to_settle.push_back(task_id);
+                }
+                return;
+            }
+            Err(error) if is_about_items(&error) => vec![Fate::Invalid(error.to_string())],
             Err(error) => {
                 for task_id in what {
                     if let Some(held) = self.tasks.get_mut(&task_id) {
@@ -976,6 +1010,11 @@ impl Dispatch {
             tracing::warn!(%error, "the lock could not be released: it is free when its lease has run out");
         }
     }
+}
+
+/// Whether a transaction was refused because of what one of its items is, and would be without it.
+fn is_about_items(error: &PortError) -> bool {
+    matches!(error, PortError::Refused { code, .. } if code == "ValidationException")
 }
 
 fn success() -> Closing {
