@@ -15,7 +15,7 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// No task leaves the tasks table sooner after its creation: dispatch, work and archiving take their time.
-pub(super) const FASTEST_MOVE: Duration = Duration::from_secs(3);
+pub(crate) const FASTEST_MOVE: Duration = Duration::from_secs(3);
 /// How long a sender waits for an answer at most; the engine's `request_time` is a little more.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// The engine's `request_time`.

@@ -157,6 +157,22 @@ fn random_seeds() {
     println!("{seeds} seeds, {invocations} invocations, {starts} starts");
 }
 
+#[test]
+fn random_seeds_beside_the_scheduler() {
+    if let Some(seed) = env("JOBMILL_SEED") {
+        let scenario = DispatchScenario::random_with_scheduler(seed);
+        must_hold(&scenario, &format!("JOBMILL_SEED={seed}"));
+        return;
+    }
+    let seeds = env("JOBMILL_SEEDS").unwrap_or(200);
+    let mut starts = 0;
+    for seed in 0..seeds {
+        let scenario = DispatchScenario::random_with_scheduler(seed);
+        starts += must_hold(&scenario, &format!("JOBMILL_SEED={seed}")).starts;
+    }
+    println!("{seeds} seeds, {starts} starts");
+}
+
 /// Every pair of calls goes wrong in every pair of ways; one in so many.
 #[test]
 fn pairs_of_faults() {

@@ -86,7 +86,12 @@ pub(super) fn audit(
         }
         if scenario.caps_hold {
             let now = i128::from(EPOCH_MS) * 1_000_000 + first.at.as_nanos() as i128;
-            caps(scenario, &tasks, now, &mut caps_said, &mut violations);
+            let found = caps(scenario, &tasks, now, &mut caps_said);
+            violations.extend(
+                found
+                    .into_iter()
+                    .map(|what| Violation::outcome(format!("{what}, at {:?}", first.at))),
+            );
         }
     }
     for id in born {
@@ -110,8 +115,8 @@ fn caps(
     tasks: &HashMap<&str, Whereabouts>,
     now: i128,
     said: &mut BTreeSet<String>,
-    violations: &mut Vec<Violation>,
-) {
+) -> Vec<String> {
+    let mut found = Vec::new();
     let running = Greenfield::from_nanos(now + i128::from(GREENFIELD_DELTA) * 500_000_000);
     let mut counts: BTreeMap<(String, String), u32> = BTreeMap::new();
     for record in tasks.values().filter_map(|task| task.queued_or_running.as_ref()) {
@@ -125,7 +130,9 @@ fn caps(
         let payload: serde_json::Value = serde_json::from_str(payload).unwrap_or_default();
         let store = payload.get("store").map(ToString::to_string).unwrap_or_default();
         *counts.entry((labourer.clone(), String::new())).or_default() += 1;
-        *counts.entry((labourer, store)).or_default() += 1;
+        if !store.is_empty() {
+            *counts.entry((labourer, store)).or_default() += 1;
+        }
     }
     for ((labourer, store), count) in counts {
         let crew = scenario.crews.iter().find(|crew| crew.name == labourer);
@@ -134,11 +141,12 @@ fn caps(
             false => crew.max_of_a_store,
         });
         if max.is_some_and(|max| count > max) && said.insert(format!("{labourer}{store}")) {
-            violations.push(Violation::outcome(format!(
+            found.push(format!(
                 "{count} tasks of {labourer} {store} are claimed at once, and {max:?} may be"
-            )));
+            ));
         }
     }
+    found
 }
 
 /// The same attempt is never asked for twice but where the first time surely came to nothing, and nothing is asked for

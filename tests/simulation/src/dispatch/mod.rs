@@ -10,23 +10,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jobmill_core::config::Config;
+use jobmill_core::job::event;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::item::Task;
 use jobmill_core::task::labourer::Completion;
 use jobmill_core::task::record::record_of;
 use jobmill_core::task::tables::FieldNames;
 use jobmill_core::task::write::Table;
-use jobmill_engine::EngineError;
 use jobmill_engine::dispatch::{Dispatcher, Observation, Outcome, WakeUp};
 #[cfg(jobmill_mutants)]
 use jobmill_engine::mutants;
 use jobmill_engine::ports::Clock as _;
+use jobmill_engine::schedule;
+use jobmill_engine::{EngineError, Limits};
 use jobmill_memory::faulty::Faulty;
 use jobmill_memory::{
-    Behaviour, Ending, Function, MemoryOutcomes, MemoryStore, MemoryTasks, MemoryWorkers, Rng, Start,
-    VirtualClock, VirtualHost,
+    Behaviour, Ending, Function, MemoryOutcomes, MemorySiblings, MemoryStore, MemoryTasks, MemoryWorkers,
+    Rng, Start, VirtualClock, VirtualHost,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Violation;
 use crate::faults::{Connection, Log, Network};
@@ -79,6 +81,9 @@ struct Stage<'a> {
     rng: Rng,
     inbox: Inbox,
     machines: Vec<Machine<Result<Outcome, EngineError>>>,
+    /// Invocations of the scheduler.
+    schedulers: Vec<Machine<Result<schedule::Outcome, EngineError>>>,
+    siblings: MemorySiblings,
     invocations: u64,
     ends: BTreeMap<&'static str, u64>,
     violations: Vec<Violation>,
@@ -93,6 +98,10 @@ pub fn play(scenario: &DispatchScenario) -> DispatchTrace {
     #[cfg(jobmill_mutants)]
     mutants::choose(None);
     let asks = stage.asks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let born: BTreeSet<String> = stage.tasks.with(|tables, _| {
+        let births = tables.births.iter().map(|birth| birth.task.task_id.clone());
+        stage.born.iter().cloned().chain(births).collect()
+    });
     let runs = stage.workers.with(|state| state.starts.clone());
     let (changes, outcomes) = stage.tasks.with(|tables, _| {
         let mut outcomes = BTreeMap::new();
@@ -126,7 +135,14 @@ pub fn play(scenario: &DispatchScenario) -> DispatchTrace {
         }
     }
     let mut violations = std::mem::take(&mut stage.violations);
-    violations.extend(auditor::audit(scenario, &stage.born, &changes, &asks));
+    if born.len() != stage.born.len() + scenario.job {
+        violations.push(Violation::outcome(format!(
+            "a job of {} rows became {} tasks",
+            scenario.job,
+            born.len() - stage.born.len()
+        )));
+    }
+    violations.extend(auditor::audit(scenario, &born, &changes, &asks));
     DispatchTrace {
         violations,
         calls: stage.network.calls.load(Ordering::Relaxed),
@@ -157,6 +173,8 @@ impl<'a> Stage<'a> {
         let config = json!({
             "queue_bucket": "bucket", "s3_prefix": "p",
             "task_config": { "labourers": labourers },
+            "shutdown_period": 10,
+            "job_schema": { "chunkable_attrs": [["section", {}]] },
         });
         let mut config = match Config::read(&config) {
             Ok(config) => config,
@@ -188,6 +206,8 @@ impl<'a> Stage<'a> {
             rng: Rng::new(scenario.seed ^ 0x5eed),
             inbox: Inbox::default(),
             machines: Vec::new(),
+            schedulers: Vec::new(),
+            siblings: MemorySiblings::default(),
             invocations: 0,
             ends: BTreeMap::new(),
             violations: Vec::new(),
@@ -243,7 +263,8 @@ impl<'a> Stage<'a> {
             let function = Function::new(Duration::from_secs(20), ending, move |start: &Start| {
                 let troubled = network.troubled();
                 let strikes = |one_in| troubled && rng.once_in(one_in);
-                let after = Duration::from_micros(rng.below(crew.slowest.as_micros() as u64 + 1));
+                let more = crew.slowest.saturating_sub(crew.fastest).as_micros() as u64;
+                let after = crew.fastest + Duration::from_micros(rng.below(more + 1));
                 if start.at < crew.unfit_until && troubled {
                     return Behaviour::Unfit("AccessDenied");
                 }
@@ -285,6 +306,9 @@ impl<'a> Stage<'a> {
             self.wake_later(*after);
         }
         self.wake_later(Duration::ZERO);
+        if self.scenario.job > 0 {
+            self.schedule(&self.job_event());
+        }
         let mut quiet_ticks = 0;
         let mut next_tick = TICK;
         self.network.clock.schedule(next_tick, || {});
@@ -300,6 +324,9 @@ impl<'a> Stage<'a> {
                 let quiet = self.now() > self.scenario.rates.until + self.scenario.rates.latest_object;
                 if quiet && self.all_closed() && self.machines.is_empty() {
                     return;
+                }
+                if self.scenario.job > 0 {
+                    self.tick_scheduler();
                 }
                 quiet_ticks += u32::from(quiet);
                 if quiet_ticks > ENOUGH_TICKS {
@@ -330,10 +357,72 @@ impl<'a> Stage<'a> {
     fn all_closed(&self) -> bool {
         self.tasks.with(|tables, _| {
             let is_task = |item: &jobmill_memory::Item| item.record.contains_key("labourer_id");
-            tables.closed.len() >= self.born.len()
+            tables.closed.len() >= self.born.len() + self.scenario.job
                 && !tables.tasks.items().any(is_task)
                 && tables.retry.is_empty()
         })
+    }
+
+    /// The event of the job.
+    fn job_event(&self) -> Value {
+        let labourer = self.scenario.crews.first().map_or("nobody", |crew| crew.name);
+        let sections: Vec<String> = (0..self.scenario.job).map(|row| format!("row-{row}")).collect();
+        let job = json!({ "lambda_name": labourer, "isolate_sections": true, "sections": sections });
+        json!({ "job": job, "run_id": "nightly" })
+    }
+
+    /// Siblings that were started, and what comes each minute: the event again until its receipt stands, and a sweep.
+    fn tick_scheduler(&mut self) {
+        while let Some((_, payload)) = self.siblings.next_with_spawner() {
+            let event: Value = serde_json::from_str(&payload).unwrap_or_default();
+            self.schedule(&event);
+        }
+        let receipt = self.config.keys(self.config.file_name("nightly")).receipt;
+        if self.store.body(&receipt).is_none() {
+            let event = self.job_event();
+            self.schedule(&event);
+        }
+        self.schedule(&json!({ "sweep": true }));
+    }
+
+    /// An invocation of the scheduler.
+    fn schedule(&mut self, event: &Value) {
+        self.invocations += 1;
+        let id = self.invocations;
+        self.tell(|| format!("#{id} starts, a scheduler: {event}"));
+        let clock = self.network.clock.clone();
+        let connection = Arc::new(Connection::new(Arc::clone(&self.network), id));
+        let host = VirtualHost::new(clock.clone(), self.rng.bits());
+        let lifetime = Duration::from_secs(300);
+        let context = schedule::Context {
+            request_id: format!("request-{id}"),
+            deadline: host.monotonic() + lifetime,
+        };
+        let store = Faulty::new(self.store.seen_by(id), clock.clone(), Arc::clone(&connection));
+        let tasks = Faulty::new(self.tasks.clone(), clock.clone(), Arc::clone(&connection));
+        let siblings = Faulty::new(self.siblings.seen_by(id), clock, Arc::clone(&connection));
+        let (config, machine, event) = (Arc::clone(&self.config), host.clone(), event.clone());
+        let running = Box::pin(async move {
+            let observer = |_: schedule::Observation<'_>| {};
+            let engine = schedule::Engine {
+                store: &store,
+                tasks: &tasks,
+                siblings: &siblings,
+                host: &machine,
+                config: &config,
+                limits: Limits {
+                    batch: 5,
+                    first_window: 8,
+                    last_window: 20,
+                    ..Limits::default()
+                },
+                request_time: REQUEST_TIME,
+                observer: &observer,
+            };
+            engine.run(event::read(event)?, &context).await
+        });
+        self.schedulers
+            .push(Machine::new(running, connection, host, lifetime));
     }
 
     /// A wake-up, of the schedule or of a scheduler.
@@ -395,6 +484,22 @@ impl<'a> Stage<'a> {
     fn poll(&mut self) -> bool {
         let mut moved = false;
         let mut at = 0;
+        while let Some(machine) = self.schedulers.get_mut(at) {
+            match machine.turn(self.scenario.rates.frozen) {
+                Turn::Waits => at += 1,
+                Turn::Moved => {
+                    moved = true;
+                    at += 1;
+                }
+                Turn::Over(answer) => {
+                    moved = true;
+                    let id = machine.connection.invocation;
+                    self.schedulers.remove(at);
+                    self.tell(|| format!("#{id} ends, a scheduler: {answer:?}"));
+                }
+            }
+        }
+        at = 0;
         while let Some(machine) = self.machines.get_mut(at) {
             match machine.turn(self.scenario.rates.frozen) {
                 Turn::Waits => at += 1,

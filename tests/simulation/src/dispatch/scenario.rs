@@ -8,6 +8,7 @@ use jobmill_core::task::labourer::{Completion, KeyCap, Labourer, RetryPolicy};
 use jobmill_engine::mutants::Mutant;
 use jobmill_memory::Rng;
 
+use crate::scenario::FASTEST_MOVE;
 use crate::{Fault, FaultRates};
 
 const MS: Duration = Duration::from_millis(1);
@@ -28,7 +29,9 @@ pub struct Crew {
     pub max_of_a_store: Option<u32>,
     /// How often a task is tried.
     pub max_attempts: u32,
-    /// A run takes as long at most, if it ends.
+    /// A run takes as long at least, and at most, if it ends.
+    pub fastest: Duration,
+    /// See above.
     pub slowest: Duration,
     /// Runs that fail.
     pub fails: u64,
@@ -58,6 +61,7 @@ impl Crew {
             max,
             max_of_a_store: None,
             max_attempts: 3,
+            fastest: Duration::ZERO,
             slowest: SECOND,
             fails: 0,
             hangs: 0,
@@ -105,6 +109,8 @@ pub struct DispatchScenario {
     pub rates: FaultRates,
     /// What goes wrong at which call, counted from 0 over all invocations.
     pub script: BTreeMap<u64, Fault>,
+    /// A job of so many rows for the first labourer, which the real scheduler makes tasks of meanwhile.
+    pub job: usize,
     /// Wake-ups beside those of each minute.
     pub wakes: Vec<Duration>,
     /// Claims land within their sender's lease, and the index lags by less than 10 s: then caps hold at every moment.
@@ -123,6 +129,7 @@ impl DispatchScenario {
             crews,
             rates: FaultRates::calm(),
             script: BTreeMap::new(),
+            job: 0,
             wakes: Vec::new(),
             caps_hold: true,
             traced: false,
@@ -142,6 +149,21 @@ impl DispatchScenario {
             script: faults.iter().copied().collect(),
             ..Self::calm(vec![Crew::new(completion, tasks, 2)])
         }
+    }
+
+    /// A scenario by chance in which the real scheduler is at work beside the dispatcher. Its requests arrive sooner than
+    /// a task can be worked off, as is assumed.
+    pub fn random_with_scheduler(seed: u64) -> Self {
+        let mut scenario = Self::random(seed);
+        let rng = Rng::new(seed ^ 0x10b);
+        scenario.job = 1 + rng.below(40) as usize;
+        scenario.rates.latest_task = FASTEST_MOVE - 10 * MS;
+        scenario.rates.lifetime.0 = scenario.rates.lifetime.0.max(60 * SECOND);
+        for crew in &mut scenario.crews {
+            crew.fastest = FASTEST_MOVE;
+            crew.slowest = crew.slowest.max(FASTEST_MOVE);
+        }
+        scenario
     }
 
     /// A scenario by chance.
