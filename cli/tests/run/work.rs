@@ -257,3 +257,31 @@ fn a_signal_lets_what_is_under_way_end_and_says_what_is_left() {
     assert_eq!(lines("begun"), lines("ended"), "nothing is cut off");
     assert!(lines("begun") < 40);
 }
+
+/// The first configuration, job and worker of the README, as somebody types them in.
+#[test]
+fn the_first_steps_of_the_readme_work() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let (_, steps) = readme.split_once("\n## A job of your own").unwrap();
+    let block = |fence: &str, nth: usize| {
+        let text = steps.split(&format!("```{fence}\n")).nth(nth + 1).unwrap();
+        text.split("```").next().unwrap().to_owned()
+    };
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("jobmill.json", &block("json", 0));
+    write("job.json", &block("json", 1));
+    write("worker.py", &block("python", 0));
+    let output = Command::new(env!("CARGO_BIN_EXE_jobmill"))
+        .current_dir(folder.path())
+        .args(["run", "job.json", "--worker", "python3 worker.py"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.starts_with("28 of 28 tasks succeeded\n"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success());
+}
