@@ -54,79 +54,50 @@ pub(crate) trait LockDocument: Clone + PartialEq + Send + Sync + Sized {
     fn lease_seconds(&self) -> u32;
 }
 
-impl LockDocument for Lock {
-    const MAX_BYTES: u64 = MAX_LOCK_BYTES;
+/// Both documents have these fields, under the same names.
+macro_rules! lock_document {
+    ($document:ty, $max_bytes:expr, $what:literal, $name:ident) => {
+        impl LockDocument for $document {
+            const MAX_BYTES: u64 = $max_bytes;
 
-    fn named(&self) -> String {
-        format!("the lock of run {:?}", self.run)
-    }
+            fn named(&self) -> String {
+                format!(concat!("the lock of ", $what, " {:?}"), self.$name)
+            }
 
-    fn parse(key: &str, body: &[u8]) -> Result<Self, Error> {
-        Self::parse(key, body)
-    }
+            fn parse(key: &str, body: &[u8]) -> Result<Self, Error> {
+                Self::parse(key, body)
+            }
 
-    fn to_json(&self) -> Vec<u8> {
-        self.to_json()
-    }
+            fn to_json(&self) -> Vec<u8> {
+                self.to_json()
+            }
 
-    fn holder(&self) -> Option<&str> {
-        self.holder.as_deref()
-    }
+            fn holder(&self) -> Option<&str> {
+                self.holder.as_deref()
+            }
 
-    fn epoch(&self) -> u64 {
-        self.epoch
-    }
+            fn epoch(&self) -> u64 {
+                self.epoch
+            }
 
-    fn rev(&self) -> u64 {
-        self.rev
-    }
+            fn rev(&self) -> u64 {
+                self.rev
+            }
 
-    fn with_rev(mut self, rev: u64) -> Self {
-        self.rev = rev;
-        self
-    }
+            fn with_rev(mut self, rev: u64) -> Self {
+                self.rev = rev;
+                self
+            }
 
-    fn lease_seconds(&self) -> u32 {
-        self.lease_seconds
-    }
+            fn lease_seconds(&self) -> u32 {
+                self.lease_seconds
+            }
+        }
+    };
 }
 
-impl LockDocument for GroupLock {
-    const MAX_BYTES: u64 = MAX_GROUP_LOCK_BYTES;
-
-    fn named(&self) -> String {
-        format!("the lock of group {:?}", self.group)
-    }
-
-    fn parse(key: &str, body: &[u8]) -> Result<Self, Error> {
-        Self::parse(key, body)
-    }
-
-    fn to_json(&self) -> Vec<u8> {
-        self.to_json()
-    }
-
-    fn holder(&self) -> Option<&str> {
-        self.holder.as_deref()
-    }
-
-    fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    fn rev(&self) -> u64 {
-        self.rev
-    }
-
-    fn with_rev(mut self, rev: u64) -> Self {
-        self.rev = rev;
-        self
-    }
-
-    fn lease_seconds(&self) -> u32 {
-        self.lease_seconds
-    }
-}
+lock_document!(Lock, MAX_LOCK_BYTES, "run", run);
+lock_document!(GroupLock, MAX_GROUP_LOCK_BYTES, "group", group);
 
 /// A lock that this invocation holds.
 #[derive(Debug)]
