@@ -24,6 +24,8 @@ use crate::stop::{Stop, StoppableHost};
 
 /// A task may take so long where the labourer has no `max_duration`.
 const LONGEST: Duration = Duration::from_secs(900);
+/// A bootstrap may take so long to ask for its first task.
+const SLOWEST_START: Duration = Duration::from_secs(60);
 /// Longer than any run is watched.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -145,6 +147,8 @@ pub(super) fn function(run: &PreparedRun, binary: PathBuf, at_once: u32) -> Func
         .unwrap_or(LONGEST);
     let mut function = FunctionSpec::new(labourer_id, binary).timeout(longest);
     function.max_concurrency = at_once as usize;
+    // A busy machine is no reason to fail.
+    function.init_timeout = SLOWEST_START;
     function
 }
 
