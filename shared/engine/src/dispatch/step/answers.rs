@@ -12,7 +12,7 @@ use jobmill_core::task::outcome::{self, Ending, of_answer, of_destination};
 use jobmill_core::task::record::{Attribute, Record, number_of, text_of};
 use jobmill_core::task::write::{Index, Page, Range};
 
-use super::desk::Function;
+use super::desk::{Desk, Function};
 use super::slots::{Foreign, Values};
 use super::{
     Action, BUSY_SURVEY, CALM_SURVEY, Dispatch, End, Held, Now, POSTPONED, Phase, Purpose, REQUEUED_AT_ONCE,
@@ -28,13 +28,15 @@ use crate::ports::{PortError, PortResult};
 const MILLIS: i128 = 1_000_000;
 
 impl Dispatch {
-    /// A request failed: whether it may be sent again. One that is refused for good ends everything.
-    fn again(&mut self, step: &'static str, error: PortError, now: Now) {
-        if error.is_final() {
+    /// A request to the tables failed. Whether it may be sent again: one that is refused for good ends the claims.
+    fn may_go_again(&mut self, step: &'static str, error: PortError, now: Now) -> bool {
+        let is_final = error.is_final();
+        if is_final {
             self.fails(EngineError::Port { step, source: error });
         } else {
             self.tables.push_back(now.at);
         }
+        !is_final
     }
 
     fn fails(&mut self, error: EngineError) {
@@ -61,7 +63,7 @@ impl Dispatch {
                     };
                     reading.under_way = false;
                 }
-                self.again("reading the tables of tasks", error, now);
+                self.may_go_again("reading the tables of tasks", error, now);
                 return;
             }
         };
@@ -146,6 +148,12 @@ impl Dispatch {
         self.settle_found(at, task, failed_for_good(error));
     }
 
+    /// Nothing can be done about a task: it is left where it is, and said once.
+    fn is_unreadable(&mut self, task_id: String, why: String) {
+        self.unreadable.insert(task_id.clone());
+        self.observe(Observation::Unreadable { task_id, why });
+    }
+
     /// A task of somebody else, or of nobody, is settled.
     fn settle_found(&mut self, at: usize, task: StoredTask, verdict: Verdict) {
         let task_id = task.task_id.clone();
@@ -186,6 +194,9 @@ impl Dispatch {
             let Ok(task) = StoredTask::read(&self.settings.names, record) else {
                 continue;
             };
+            if self.unreadable.contains(&task.task_id) {
+                continue;
+            }
             let is_completed = task.is_completed(&self.settings.names);
             if let Some(held) = self.tasks.get_mut(&task.task_id) {
                 if (!held.counted || held.task.greenfield != task.greenfield)
@@ -271,6 +282,9 @@ impl Dispatch {
             let Some(waiting) = Waiting::read(&names, record) else {
                 continue;
             };
+            if self.unreadable.contains(&waiting.task_id) {
+                continue;
+            }
             if desk.postponed.contains_key(&waiting.task_id) {
                 desk.next_due_ms
                     .get_or_insert(now.wall_ms + i64::try_from(POSTPONED.as_millis()).unwrap_or(0));
@@ -383,10 +397,7 @@ impl Dispatch {
             Err(error) if is_about_items(&error) => {
                 // Left where it is, and said.
                 for Requeued { waiting, .. } in what {
-                    self.observed.push(Observation::Unreadable {
-                        task_id: waiting.task_id,
-                        why: error.to_string(),
-                    });
+                    self.is_unreadable(waiting.task_id, error.to_string());
                 }
                 return;
             }
@@ -396,7 +407,7 @@ impl Dispatch {
                     desk.postponed.remove(&waiting.task_id);
                 }
                 desk.retry.next_at = now.at;
-                self.again("putting waiting tasks back", error, now);
+                self.may_go_again("putting waiting tasks back", error, now);
                 return;
             }
         };
@@ -464,10 +475,8 @@ impl Dispatch {
                     step: "claiming tasks",
                     source: error,
                 });
-                // Nothing was carried out by it, and nothing more goes out.
-                for (task_id, purpose) in what {
-                    self.update_answered(&task_id, purpose, Updated::Refused, now);
-                }
+                // Whoever comes next finds them as they stand, in the queue or claimed.
+                what.iter().for_each(|(task_id, _)| self.let_go(task_id));
                 return;
             }
             Err(_) => vec![Updated::Unknown; what.len()],
@@ -560,8 +569,12 @@ impl Dispatch {
         let record = match answer {
             Ok(record) => record,
             Err(error) => {
-                self.to_check.push_back(task_id.to_owned());
-                self.again("reading a task", error, now);
+                if self.may_go_again("reading a task", error, now) {
+                    self.to_check.push_back(task_id.to_owned());
+                } else {
+                    self.news.remove(task_id);
+                    self.let_go(task_id);
+                }
                 return;
             }
         };
@@ -723,13 +736,17 @@ impl Dispatch {
             }
             Err(error) if is_about_items(&error) => vec![Fate::Invalid(error.to_string())],
             Err(error) => {
+                let in_doubt = matches!(error, PortError::Unknown { .. });
+                let again = self.may_go_again("settling tasks", error, now);
                 for task_id in what {
-                    if let Some(held) = self.tasks.get_mut(&task_id) {
-                        held.in_doubt |= matches!(error, PortError::Unknown { .. });
+                    if !again {
+                        // It expires.
+                        self.let_go(&task_id);
+                    } else if let Some(held) = self.tasks.get_mut(&task_id) {
+                        held.in_doubt |= in_doubt;
+                        self.to_settle.push_back(task_id);
                     }
-                    self.to_settle.push_back(task_id);
                 }
-                self.again("settling tasks", error, now);
                 return;
             }
         };
@@ -751,12 +768,8 @@ impl Dispatch {
                         Fate::Invalid(why) => Some(why.clone()),
                         _ => None,
                     });
-                    self.observe(Observation::Unreadable {
-                        task_id: task_id.clone(),
-                        why: why.unwrap_or_default(),
-                    });
-                    self.unreadable.insert(task_id.clone());
                     self.let_go(&task_id);
+                    self.is_unreadable(task_id, why.unwrap_or_default());
                     continue;
                 }
                 held.alone = true;
@@ -834,27 +847,21 @@ impl Dispatch {
         let Some(desk) = self.desks.get_mut(at) else {
             return;
         };
-        match answer {
+        let why = match answer {
             Ok(Ok(longest)) => {
-                desk.knows(longest, now.at);
-                if let (Function::Unasked, Some(known)) = (desk.function, &desk.suspension) {
-                    let (labourer_id, why) = (desk.id.clone(), known.why.clone());
-                    self.observe(Observation::Suspended { labourer_id, why });
+                if let Err(why) = desk.knows(longest) {
+                    self.suspend(at, why, now);
                 }
+                return;
             }
-            Ok(Err(why)) => {
-                desk.function = Function::Unasked;
-                self.suspend(at, why, now);
-            }
-            Err(error) => {
-                desk.function = Function::Unasked;
-                let why = Unfit {
-                    kind: "FunctionUnknown",
-                    message: error.to_string(),
-                };
-                self.suspend(at, why, now);
-            }
-        }
+            Ok(Err(why)) => why,
+            Err(error) => Unfit {
+                kind: "FunctionUnknown",
+                message: error.to_string(),
+            },
+        };
+        desk.function = Function::Unasked;
+        self.suspend(at, why, now);
     }
 
     /// A metric of a labourer was read, or not.
@@ -887,10 +894,11 @@ impl Dispatch {
         let news = match answer {
             Ok(news) => news,
             Err(error) => {
-                self.again("waiting for outcomes", error, now);
+                self.hears_nothing(&error, now);
                 return;
             }
         };
+        self.outcomes.relax();
         for News { body, handle } in news {
             let known = of_destination(&body, &self.settings.names.attempts);
             let news = match known {
@@ -916,6 +924,25 @@ impl Dispatch {
             if matches!(held.stage, Stage::Away | Stage::Asking) {
                 self.ends(&news.task_id, news.ending, now);
             }
+        }
+    }
+
+    /// The queue of outcomes did not answer. Only those who send them there have to wait for that.
+    fn hears_nothing(&mut self, error: &PortError, now: Now) {
+        self.outcomes.push_back(now.at);
+        if !error.is_final() {
+            return;
+        }
+        let senders = |desk: &Desk| desk.labourer.completion == Some(Completion::Destination);
+        let senders: Vec<usize> = (0..self.desks.len())
+            .filter(|at| self.desks.get(*at).is_some_and(senders))
+            .collect();
+        for at in senders {
+            let why = Unfit {
+                kind: "OutcomesUnreadable",
+                message: format!("its outcomes can't be learnt: {error}"),
+            };
+            self.suspend(at, why, now);
         }
     }
 
@@ -970,10 +997,8 @@ impl Dispatch {
     /// Outcomes were acknowledged, or will come again.
     pub(crate) fn acknowledged(&mut self, answer: &PortResult<()>, now: Now) {
         self.acknowledging = false;
-        if let Err(error) = answer
-            && !error.is_final()
-        {
-            self.tables.push_back(now.at);
+        if answer.is_err() {
+            self.outcomes.push_back(now.at);
         }
     }
 

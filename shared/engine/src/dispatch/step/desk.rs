@@ -10,6 +10,7 @@ use jobmill_core::task::labourer::{Completion, Labourer};
 use jobmill_core::task::life::Marks;
 use jobmill_core::task::rate::Starts;
 use jobmill_core::task::record::Record;
+use jobmill_core::task::write::{Index, Range};
 
 use super::REMEMBERED;
 use super::line::{LOOK_AHEAD, Line};
@@ -262,49 +263,44 @@ impl Desk {
             labourer,
         };
         desk.survey.next_at = desk.slots.unseen_until().unwrap_or(now);
-        if let Some(max_duration) = desk.labourer.max_duration {
-            desk.knows(max_duration, now);
-        }
-        if desk.labourer.arn.is_none() {
-            desk.suspend(
-                Unfit {
-                    kind: "NoFunction",
-                    message: format!(
-                        "`task_config.labourers.{}.arn` is not set: name its function there",
-                        desk.id
-                    ),
-                },
-                now,
-            );
+        let known = desk.labourer.max_duration.map(|longest| desk.knows(longest));
+        let why = match desk.labourer.arn {
+            Some(_) => known.and_then(Result::err),
+            None => Some(Unfit {
+                kind: "NoFunction",
+                message: format!(
+                    "`task_config.labourers.{}.arn` is not set: name its function there",
+                    desk.id
+                ),
+            }),
+        };
+        if let Some(why) = why {
+            desk.suspend(why, now);
         }
         desk
     }
 
     /// How long a task of it may run is known.
-    pub(crate) fn knows(&mut self, max_duration: Duration, now: Duration) {
-        match self.labourer.completion_for(max_duration) {
-            Some(completion) => {
-                self.function = Function::Known {
-                    max_duration,
-                    completion,
-                };
-            }
-            None => {
-                self.function = Function::Unasked;
-                let message = format!(
+    ///
+    /// # Errors
+    /// That is too long for its answer to be waited for, and nothing else was configured.
+    pub(crate) fn knows(&mut self, max_duration: Duration) -> Result<(), Unfit> {
+        let Some(completion) = self.labourer.completion_for(max_duration) else {
+            self.function = Function::Unasked;
+            return Err(Unfit {
+                kind: "NoCompletion",
+                message: format!(
                     "a task of it may run for {} s, too long for its answer to be waited for: set its `completion` to \
                      \"destination\" or \"report\", or its `max_duration` to at most 300",
                     max_duration.as_secs()
-                );
-                self.suspend(
-                    Unfit {
-                        kind: "NoCompletion",
-                        message,
-                    },
-                    now,
-                );
-            }
-        }
+                ),
+            });
+        };
+        self.function = Function::Known {
+            max_duration,
+            completion,
+        };
+        Ok(())
     }
 
     /// How the end of its tasks is learnt, if that is known.
@@ -351,6 +347,25 @@ impl Desk {
         match &mut self.starts {
             Some(starts) if free > 0 => free.min(starts.room(now)),
             _ => free,
+        }
+    }
+
+    /// A part of an index of it.
+    pub(crate) fn range(
+        &self,
+        index: Index,
+        from: Greenfield,
+        to: Greenfield,
+        limit: u32,
+        after: Option<Record>,
+    ) -> Range {
+        Range {
+            index,
+            labourer_id: self.id.clone(),
+            from,
+            to,
+            limit,
+            after,
         }
     }
 
@@ -406,12 +421,9 @@ impl Desk {
         let goes_on = next.is_some() && now.saturating_sub(reading.begun_at) < LONGEST_PAUSE;
         self.queue_was_read = true;
         self.queue_is_empty = next.is_none() && !something_new;
-        reading.next_at = match (next.is_some(), something_new) {
-            (true, _) => now,
-            (false, true) => now,
-            (false, false) => now + self.pause,
-        };
+        reading.next_at = now;
         if self.queue_is_empty {
+            reading.next_at = now + self.pause;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
         reading.after = next.filter(|_| goes_on);

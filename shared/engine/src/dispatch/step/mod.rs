@@ -18,8 +18,8 @@ use jobmill_core::queue::group::UsedSlots;
 use jobmill_core::task::greenfield::Greenfield;
 use jobmill_core::task::health::Coefficients;
 use jobmill_core::task::labourer::{Labourer, MetricSource};
-use jobmill_core::task::life::{Closing, LastError, Marks, StoredTask};
-use jobmill_core::task::outcome::{self};
+use jobmill_core::task::life::{Closing, LastError, Marks, StoredTask, Waiting};
+use jobmill_core::task::outcome;
 use jobmill_core::task::record::Record;
 use jobmill_core::task::tables::FieldNames;
 use jobmill_core::task::write::{MOST_WRITES, Range, Update, Write};
@@ -63,6 +63,8 @@ pub(crate) const INDEX_LAG: Duration = Duration::from_secs(10);
 /// What is waited after a request to the tables that was pushed back.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// What is waited at most before the queue of outcomes is asked again that did not answer.
+const LONGEST_DEAFNESS: Duration = Duration::from_secs(60);
 /// A lease with less left than a request may take and this is not used for claims.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// How often is told how the labourers are doing.
@@ -152,7 +154,7 @@ pub(crate) enum Action {
 /// A waiting task that is put back into the queue, or taken away because it is closed.
 #[derive(Debug, Clone)]
 pub(crate) struct Requeued {
-    pub(crate) waiting: jobmill_core::task::life::Waiting,
+    pub(crate) waiting: Waiting,
     /// As it stands in the queue then; none: it is only taken away.
     pub(crate) queued: Option<Record>,
 }
@@ -175,7 +177,7 @@ pub(crate) enum End {
     TimeShort,
     /// Somebody else has the lock, or the lease ran out.
     LockLost,
-    /// A service refused.
+    /// A service refused: nothing more was claimed, and what was under way was settled as far as it could be.
     Failed(EngineError),
 }
 
@@ -319,6 +321,7 @@ pub(crate) struct Dispatch {
     /// What follows from an answer.
     pending: Vec<Action>,
     tables: Backoff,
+    outcomes: Backoff,
     waited_for: usize,
     phase: Phase,
     end: Option<End>,
@@ -375,6 +378,7 @@ impl Dispatch {
             renewing: false,
             pending: Vec::new(),
             tables: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
+            outcomes: Backoff::new(FIRST_BACKOFF, LONGEST_DEAFNESS),
             waited_for: 0,
             phase: Phase::Claiming,
             end: None,
@@ -473,9 +477,6 @@ impl Dispatch {
     /// What to do at this moment, and how long to wait then.
     pub(crate) fn step(&mut self, now: Now) -> Step {
         let mut actions = std::mem::take(&mut self.pending);
-        if matches!(self.end, Some(End::Failed(_))) {
-            return self.give_up(now);
-        }
         let time_is_short = now.at >= self.settings.claims_until || now.should_stop;
         if time_is_short && self.phase == Phase::Claiming {
             self.phase = Phase::Stopping;
@@ -490,7 +491,7 @@ impl Dispatch {
         self.check(&mut actions);
         self.ask(now, &mut actions);
         self.settle(now, &mut actions);
-        self.listen(&mut actions);
+        self.listen(now, &mut actions);
         self.keep_the_lock(now, &mut actions);
         self.sample(now);
         let then = self.then(now, actions.is_empty());
@@ -519,22 +520,6 @@ impl Dispatch {
                 *wakes_at = None;
             }
             self.touch(desk);
-        }
-    }
-
-    /// A service has refused for good: nothing goes out any more, and what is under way is waited for.
-    fn give_up(&mut self, now: Now) -> Step {
-        let under_way = self.updates_in_flight + self.settles_in_flight + self.checks_in_flight;
-        let then = match self.end.take() {
-            Some(end) if under_way == 0 && !self.renewing => Then::End(end),
-            end => {
-                self.end = end;
-                Then::Wait(now.at + self.settings.request_time)
-            }
-        };
-        Step {
-            actions: Vec::new(),
-            then,
         }
     }
 
@@ -607,8 +592,11 @@ impl Dispatch {
         }
     }
 
-    /// What runs, by labourer; none: of one nobody knows.
+    /// What runs, by labourer; none: of one nobody knows, or a service has refused to tell what became of a claim.
     fn used(&mut self, now: Duration) -> Option<UsedSlots> {
+        if matches!(self.end, Some(End::Failed(_))) {
+            return None;
+        }
         self.desks
             .iter_mut()
             .map(|desk| Some((desk.id.clone(), desk.used(now)?)))
@@ -635,10 +623,11 @@ impl Dispatch {
         }
         let timer = self.timers.keys().next().map(|(at, _)| *at);
         let tables = self.tables.until(now.at);
+        let outcomes = self.outcomes.until(now.at);
         let idle = self.idle_since.map(|since| since + self.settings.idle);
         let desks = self.wakes.first().map(|(at, _)| *at);
         let desks = desks.filter(|_| self.phase == Phase::Claiming);
-        for at in [timer, tables, idle, desks].into_iter().flatten() {
+        for at in [timer, tables, outcomes, idle, desks].into_iter().flatten() {
             wake = wake.min(at);
         }
         Then::Wait(wake.max(now.at + Duration::from_millis(1)))

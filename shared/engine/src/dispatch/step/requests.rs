@@ -7,7 +7,7 @@ use jobmill_core::task::labourer::Completion;
 use jobmill_core::task::life::{Closing, LastError, Marks, StoredTask, payload_of};
 use jobmill_core::task::outcome::Ending;
 use jobmill_core::task::tables::FieldNames;
-use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Range, Test, Update, Write};
+use jobmill_core::task::write::{Index, MOST_UPDATES, MOST_WRITES, Test, Update, Write};
 use serde_json::Value;
 
 use super::desk::{Desk, Function, START_PATIENCE};
@@ -17,6 +17,14 @@ use super::{
 };
 use crate::dispatch::ports::Asking;
 use crate::mutants::{self, Mutant};
+
+/// What becomes of a claim that is to go out.
+enum Outlook {
+    Goes,
+    /// The lease may run out before it lands.
+    Waits,
+    Dropped,
+}
 
 impl Dispatch {
     /// Reads what is wanted and claims what may be, labourer by labourer.
@@ -36,8 +44,8 @@ impl Dispatch {
         }
         while let Some(desk) = round.pop_front() {
             if self.updates.len() + 1 > MOST_UPDATES * UPDATES_IN_FLIGHT
-                || self.waited_for >= MOST_WAITED_FOR
                 || !self.lease_is_good(now)
+                || self.too_many_are_waited_for(desk)
             {
                 again.push(desk);
                 continue;
@@ -56,6 +64,12 @@ impl Dispatch {
         }
     }
 
+    /// Whether a labourer has to wait until others' answers are there.
+    fn too_many_are_waited_for(&self, at: usize) -> bool {
+        let completion = self.desks.get(at).and_then(Desk::completion);
+        completion == Some(Completion::Response) && self.waited_for >= MOST_WAITED_FOR
+    }
+
     /// Asks for what a labourer's part of the tables has to tell.
     pub(super) fn read(&mut self, at: usize, now: Now, actions: &mut Vec<Action>) {
         let marks = self.marks(now);
@@ -71,31 +85,26 @@ impl Dispatch {
         }
         if desk.survey.is_due(now.at) && desk.slots.unseen_until().is_none_or(|until| until <= now.at) {
             desk.survey.begin(now.at);
-            actions.push(Action::Read(
-                at,
-                Range {
-                    index: Index::Queue,
-                    labourer_id: desk.id.clone(),
-                    from: marks.first_running(),
-                    to: Greenfield::LAST,
-                    limit: SURVEY_PAGE,
-                    after: desk.survey.after.clone(),
-                },
-            ));
+            let after = desk.survey.after.clone();
+            let range = desk.range(
+                Index::Queue,
+                marks.first_running(),
+                Greenfield::LAST,
+                SURVEY_PAGE,
+                after,
+            );
+            actions.push(Action::Read(at, range));
         }
         if desk.retry.is_due(now.at) {
             desk.retry.begin(now.at);
-            actions.push(Action::Read(
-                at,
-                Range {
-                    index: Index::Waiting,
-                    labourer_id: desk.id.clone(),
-                    from: Greenfield::FIRST,
-                    to: Greenfield::LAST,
-                    limit: RETRY_PAGE,
-                    after: None,
-                },
-            ));
+            let range = desk.range(
+                Index::Waiting,
+                Greenfield::FIRST,
+                Greenfield::LAST,
+                RETRY_PAGE,
+                None,
+            );
+            actions.push(Action::Read(at, range));
         }
         let mut wanted = desk.wanted(now.at);
         if too_much && desk.line.ready() > 0 {
@@ -107,17 +116,10 @@ impl Dispatch {
         }
         if wanted > 0 && desk.look.is_due(now.at) {
             desk.look.begin(now.at);
-            actions.push(Action::Read(
-                at,
-                Range {
-                    index: Index::Queue,
-                    labourer_id: desk.id.clone(),
-                    from: Greenfield::FIRST,
-                    to: marks.last_queued(),
-                    limit: u32::try_from(wanted).unwrap_or(u32::MAX),
-                    after: desk.look.after.clone(),
-                },
-            ));
+            let limit = u32::try_from(wanted).unwrap_or(u32::MAX);
+            let after = desk.look.after.clone();
+            let range = desk.range(Index::Queue, Greenfield::FIRST, marks.last_queued(), limit, after);
+            actions.push(Action::Read(at, range));
         }
         let asks_for_fit = desk.function == Function::Unasked
             && (desk.line.ready() > 0 || desk.slots.foreign() > 0)
@@ -130,14 +132,13 @@ impl Dispatch {
 
     /// Claims the next task of a labourer, if one may be. Whether it did.
     pub(super) fn claim_one(&mut self, at: usize, now: Now) -> bool {
-        let waited_for = self.waited_for;
         let marks = self.marks(now);
         let chance = self.random();
         let Some(desk) = self.desks.get_mut(at) else {
             return false;
         };
         let is_waited_for = desk.completion() == Some(Completion::Response);
-        if desk.may_claim(now.at) == 0 || (is_waited_for && waited_for >= MOST_WAITED_FOR) {
+        if desk.may_claim(now.at) == 0 {
             return false;
         }
         let Desk {
@@ -200,13 +201,15 @@ impl Dispatch {
             }
             let (mut what, mut updates, mut later) = (Vec::new(), Vec::new(), Vec::new());
             while let Some((task_id, purpose)) = self.updates.pop_front() {
-                if purpose == Purpose::Claim
-                    && let Some(later_or_never) = self.holds_back(&task_id, now)
-                {
-                    if later_or_never {
-                        later.push((task_id, purpose));
+                if purpose == Purpose::Claim {
+                    match self.outlook(&task_id, now) {
+                        Outlook::Goes => {}
+                        Outlook::Waits => {
+                            later.push((task_id, purpose));
+                            continue;
+                        }
+                        Outlook::Dropped => continue,
                     }
-                    continue;
                 }
                 if let Some(update) = self.update(&task_id, purpose) {
                     what.push((task_id, purpose));
@@ -230,19 +233,24 @@ impl Dispatch {
         }
     }
 
-    /// Whether a claim does not go out now: it waits (true), or has come to nothing (false).
-    pub(super) fn holds_back(&mut self, task_id: &str, now: Now) -> Option<bool> {
-        let held = self.tasks.get(task_id)?;
+    /// What becomes of a claim that is to go out. One that is dropped is given back, if it may have landed.
+    fn outlook(&mut self, task_id: &str, now: Now) -> Outlook {
+        let Some(held) = self.tasks.get(task_id) else {
+            return Outlook::Dropped;
+        };
         if !held.in_doubt && self.phase != Phase::Claiming {
             self.was_not_ours(task_id);
-            return Some(false);
+            return Outlook::Dropped;
         }
         if self.phase == Phase::Released {
             // A copy of it may have landed, or may land yet: this takes it back if it has.
             self.give_back(task_id);
-            return Some(false);
+            return Outlook::Dropped;
         }
-        (!self.lease_is_good(now)).then_some(true)
+        match self.lease_is_good(now) {
+            true => Outlook::Goes,
+            false => Outlook::Waits,
+        }
     }
 
     /// The update of a task, as it was decided: the same one each time.
@@ -447,8 +455,8 @@ impl Dispatch {
     }
 
     /// Waits for outcomes while any may come, and acknowledges those that are done with.
-    pub(super) fn listen(&mut self, actions: &mut Vec<Action>) {
-        if !self.settings.has_outcomes {
+    pub(super) fn listen(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if !self.settings.has_outcomes || self.outcomes.until(now.at).is_some() {
             return;
         }
         if !self.acknowledging && !self.to_acknowledge.is_empty() {
